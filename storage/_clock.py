@@ -1,0 +1,92 @@
+"""Time that never goes back: leases, delays and retention use nothing else.
+
+``now_ms`` is milliseconds since the Unix epoch as the machine understood it when it
+booted: CLOCK_BOOTTIME plus an offset. The offset is fixed once per boot, under the write
+lock, and stored, so all processes of one boot agree, and setting the wall clock changes
+nothing. A new boot takes the wall clock again, but never a time before the last one stored.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+_BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
+_BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class Clock(Protocol):
+    """Where the queue gets its time from."""
+
+    def now_ms(self) -> int:
+        """Return the time in milliseconds since the epoch. Never less than before."""
+
+    def wait_s(self, due_ms: int) -> float | None:
+        """Return the real seconds until ``due_ms``; None when only ``on_change`` will tell."""
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` whenever the time jumps (only a clock that is set by hand does)."""
+
+
+class BootClock:
+    """The machine's time since boot plus an offset."""
+
+    def __init__(self, offset_ms: int) -> None:
+        self._offset_ns = offset_ms * 1_000_000
+
+    def now_ms(self) -> int:
+        return (time.clock_gettime_ns(_BOOTTIME) + self._offset_ns) // 1_000_000
+
+    def wait_s(self, due_ms: int) -> float | None:
+        return max(0.0, (due_ms - self.now_ms()) / 1000)
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        pass
+
+
+class ManualClock:
+    """A clock for tests: it stands still until ``advance``."""
+
+    def __init__(self, now_ms: int = 1_700_000_000_000) -> None:
+        self._lock = threading.Lock()  # guards _now_ms, _callbacks
+        self._now_ms = now_ms
+        self._callbacks: list[Callable[[], None]] = []
+
+    def now_ms(self) -> int:
+        with self._lock:
+            return self._now_ms
+
+    def wait_s(self, due_ms: int) -> float | None:
+        return 0.0 if due_ms <= self.now_ms() else None
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        with self._lock:
+            self._callbacks.append(callback)
+
+    def advance(self, ms: int) -> None:
+        """Move the clock on by ``ms`` milliseconds and tell everyone who waits on it."""
+        if ms < 0:
+            raise ValueError("time never goes back")
+        with self._lock:
+            self._now_ms += ms
+            callbacks = list(self._callbacks)
+        for callback in callbacks:
+            callback()
+
+
+def boot_id() -> str:
+    """Return a text that is the same until the machine boots again."""
+    try:
+        with open(_BOOT_ID_FILE, encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:  # not Linux: the boot's wall time, in minutes, is close enough
+        booted_s = time.time() - time.clock_gettime(_BOOTTIME)
+        return f"booted-{round(booted_s / 60)}"
+
+
+def boot_offset_ms(last_now_ms: int) -> int:
+    """Return this boot's offset, such that time does not fall behind ``last_now_ms``."""
+    wall_ms = time.time_ns() // 1_000_000
+    return max(wall_ms, last_now_ms) - time.clock_gettime_ns(_BOOTTIME) // 1_000_000

@@ -1,0 +1,151 @@
+"""Every error that the queue raises on purpose.
+
+    BlockQueueError
+    ├── ValidationError          the caller's input is wrong
+    ├── NotFound
+    │   ├── TopicNotFound
+    │   ├── SubscriberNotFound
+    │   └── DeliveryNotFound
+    ├── Conflict
+    │   ├── AlreadyExists
+    │   ├── NoSubscribers
+    │   ├── Paused
+    │   └── LeaseLost
+    ├── BackPressure             too much is waiting to be written: try later
+    ├── Unavailable              nothing was written
+    │   ├── QueueClosed
+    │   ├── DiskFull
+    │   └── Withdrawn            the caller's deadline passed before the work began
+    ├── CommitUnknown            it may or may not have been written
+    └── DatabaseError            the file cannot be used
+        ├── DatabaseUnusable
+        ├── NewerSchema
+        └── CorruptBlock
+
+``code`` is stable and part of the HTTP contract; ``status`` is the HTTP status
+a server should answer with. Any other exception that leaves this package is a bug.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class BlockQueueError(Exception):
+    """Root of all errors of this package."""
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+
+
+class ValidationError(BlockQueueError, ValueError):
+    """The input is wrong; the text says what is allowed."""
+
+    code = "validation_error"
+    status = 400
+
+
+class NotFound(BlockQueueError):
+    """What was named does not exist."""
+
+    code = "resource_not_found"
+    status = 404
+
+
+class TopicNotFound(NotFound):
+    """There is no topic of that name."""
+
+    code = "topic_not_found"
+
+
+class SubscriberNotFound(NotFound):
+    """The topic has no subscriber of that name."""
+
+
+class DeliveryNotFound(NotFound):
+    """The subscriber has no such delivery."""
+
+
+class Conflict(BlockQueueError):
+    """The state of the queue does not allow it."""
+
+    code = "conflict"
+    status = 409
+
+
+class AlreadyExists(Conflict):
+    """The name is taken."""
+
+
+class NoSubscribers(Conflict):
+    """The topic has no subscriber, so a message would reach nobody."""
+
+
+class Paused(Conflict):
+    """The topic or the subscriber is paused."""
+
+
+class LeaseLost(Conflict):
+    """The lease ran out, or another consumer holds the message now."""
+
+
+class BackPressure(BlockQueueError):
+    """Too many messages or bytes are waiting to be written. Try again later."""
+
+    code = "buffer_pressure"
+    status = 429
+
+
+class Unavailable(BlockQueueError):
+    """The queue cannot do it now. Nothing was written."""
+
+    code = "service_unavailable"
+    status = 503
+
+
+class QueueClosed(Unavailable):
+    """The queue is closed, closing, or stopped by an error."""
+
+
+class DiskFull(Unavailable):
+    """The disk has no room. Nothing was written; it works again once there is room."""
+
+    code = "disk_full"
+    status = 507
+
+
+class Withdrawn(Unavailable):
+    """The work did not begin before its deadline, and never will."""
+
+
+class CommitUnknown(BlockQueueError):
+    """The disk failed at the commit: the work may or may not have been written."""
+
+    code = "commit_unknown"
+    status = 503
+
+
+class DatabaseError(BlockQueueError):
+    """The database file cannot be used as it is."""
+
+    code = "service_unavailable"
+    status = 503
+
+
+class DatabaseUnusable(DatabaseError):
+    """The file cannot be opened, is not a database, or lies where it cannot work."""
+
+
+class NewerSchema(DatabaseError):
+    """A newer version of this program has written the file."""
+
+
+class CorruptBlock(DatabaseError):
+    """A block of messages is missing or does not decode; the text says which.
+
+    ``end_seq`` is the first sequence number after the damage.
+    """
+
+    def __init__(self, text: str, end_seq: int) -> None:
+        super().__init__(text)
+        self.end_seq = end_seq

@@ -1,0 +1,191 @@
+"""The tables, and the numbered steps that lead an older file to them.
+
+Hot statements are written by hand elsewhere; these models define the schema and serve
+everything that is not hot. A query is run on an explicit database: ``query.execute(db)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from peewee import (
+    SQL,
+    BigIntegerField,
+    BlobField,
+    Check,
+    CompositeKey,
+    Database,
+    FloatField,
+    IntegerField,
+    Model,
+    SchemaManager,
+    TextField,
+)
+from playhouse.sqlite_ext import AutoIncrementField
+
+from ._errors import NewerSchema
+
+
+class _Table(Model):
+    class Meta:
+        legacy_table_names = False
+        strict_tables = True
+
+
+class Meta(_Table):
+    """One row a fact about the file: the receipts' secret, the clock."""
+
+    key = TextField(primary_key=True)
+    value = BlobField()
+
+    class Meta:
+        without_rowid = True
+
+
+class Topic(_Table):
+    """A topic. ``deleted_ms`` set: a tombstone; its name is free, its rows go bit by bit."""
+
+    id = AutoIncrementField()  # never reused: ids of messages hold it
+    name = TextField()
+    paused = IntegerField(default=0)
+    retention_ms = BigIntegerField()
+    created_ms = BigIntegerField()
+    deleted_ms = BigIntegerField(null=True)
+
+
+class Subscriber(_Table):
+    """A subscriber of a topic, with its delivery options."""
+
+    id = AutoIncrementField()
+    topic_id = IntegerField()
+    name = TextField()
+    paused = IntegerField(default=0)
+    max_attempts = IntegerField()
+    visibility_ms = BigIntegerField()
+    claim_limit = IntegerField()
+    retry_initial_ms = BigIntegerField()
+    retry_max_ms = BigIntegerField()
+    retry_multiplier = FloatField()
+    retry_jitter = FloatField()
+    created_ms = BigIntegerField()
+    deleted_ms = BigIntegerField(null=True)
+
+
+class Lane(_Table):
+    """The log of one priority of a topic. ``end_seq`` is the next message's number."""
+
+    topic_id = IntegerField()
+    priority = IntegerField()
+    end_seq = BigIntegerField(default=0)
+
+    class Meta:
+        without_rowid = True
+        primary_key = CompositeKey("topic_id", "priority")
+
+
+class Block(_Table):
+    """A contiguous run of a lane's messages. Never changed after it was written.
+
+    ``delete_ms``: set once no subscriber needs it, to one retention after that.
+    """
+
+    topic_id = IntegerField()
+    priority = IntegerField()
+    first_seq = BigIntegerField()
+    count = IntegerField(constraints=[Check("count > 0")])
+    delete_ms = BigIntegerField(null=True)
+    data = BlobField()
+
+    class Meta:
+        primary_key = CompositeKey("topic_id", "priority", "first_seq")
+
+
+class Cursor(_Table):
+    """How far a subscriber has come in a lane, with the counts that lists and claims need.
+
+    Below ``start_seq`` no delivery exists. Every number below ``next_seq`` has been handed
+    out or has a row in ``delivery``. Counts are of messages, not of rows: ``ahead`` are those
+    with a row at or above ``next_seq``. The due times are the earliest of their kind, exactly.
+    """
+
+    subscriber_id = IntegerField()
+    priority = IntegerField()
+    start_seq = BigIntegerField()
+    next_seq = BigIntegerField()
+    waiting = BigIntegerField(default=0)
+    leased = BigIntegerField(default=0)
+    dead = BigIntegerField(default=0)
+    ahead = BigIntegerField(default=0)
+    waiting_due_ms = BigIntegerField(null=True)
+    lease_due_ms = BigIntegerField(null=True)
+
+    class Meta:
+        without_rowid = True
+        primary_key = CompositeKey("subscriber_id", "priority")
+
+
+class Delivery(_Table):
+    """A contiguous run of one lane that shares a state for one subscriber.
+
+    Between ``start_seq`` and the cursor no row means done; at or above the cursor no row
+    means pending. ``due_ms``: the lease's end or the next visibility; only leased and
+    waiting runs have it. ``ended_ms``: when a dead, processed or cancelled run became that.
+    """
+
+    subscriber_id = IntegerField()
+    priority = IntegerField()
+    first_seq = BigIntegerField()
+    count = BigIntegerField(constraints=[Check("count > 0")])
+    state = IntegerField()
+    due_ms = BigIntegerField(null=True)
+    ended_ms = BigIntegerField(null=True)
+    delivery_count = IntegerField()
+    failure_count = IntegerField()
+    generation = IntegerField()
+    reason = TextField(null=True)
+
+    class Meta:
+        without_rowid = True
+        primary_key = CompositeKey("subscriber_id", "priority", "first_seq")
+        constraints = [SQL("CHECK ((state < 2) = (due_ms IS NOT NULL))")]  # noqa: RUF012 peewee's way
+
+
+MODELS = (Meta, Topic, Subscriber, Lane, Block, Cursor, Delivery)
+
+_INDEXES = (
+    "CREATE UNIQUE INDEX topic_name ON topic (name) WHERE deleted_ms IS NULL",
+    "CREATE UNIQUE INDEX subscriber_name ON subscriber (topic_id, name) WHERE deleted_ms IS NULL",
+    "CREATE INDEX delivery_due ON delivery (subscriber_id, priority, state, due_ms)"
+    " WHERE due_ms IS NOT NULL",
+    "CREATE INDEX delivery_dead ON delivery (subscriber_id, priority, first_seq) WHERE state = 2",
+    "CREATE INDEX cursor_lease_due ON cursor (lease_due_ms) WHERE lease_due_ms IS NOT NULL",
+    "CREATE INDEX block_needed ON block (topic_id, priority, first_seq) WHERE delete_ms IS NULL",
+    "CREATE INDEX block_deletable ON block (delete_ms) WHERE delete_ms IS NOT NULL",
+)
+
+
+def _create_all(db: Database) -> None:
+    for model in MODELS:
+        SchemaManager(model, database=db).create_table(safe=False)
+    for statement in _INDEXES:
+        db.execute_sql(statement)
+
+
+# Step n leads from version n to n + 1. Each runs in the one transaction of ``migrate``.
+# Never edit a step that was released: add one.
+MIGRATIONS: tuple[Callable[[Database], None], ...] = (_create_all,)
+VERSION = len(MIGRATIONS)
+
+
+def migrate(db: Database) -> None:
+    """Lead the file to this version, all or nothing. Call it under the write lock."""
+    with db.atomic("immediate"):
+        found = db.execute_sql("PRAGMA user_version").fetchone()[0]
+        if found > VERSION:
+            raise NewerSchema(
+                f"the database has schema version {found}, this program knows up to {VERSION}: "
+                "install a newer blockqueue"
+            )
+        for number in range(found, VERSION):
+            MIGRATIONS[number](db)
+            db.execute_sql(f"PRAGMA user_version = {number + 1}")

@@ -1,0 +1,267 @@
+"""Settling: what a consumer or an operator says about deliveries, one verb for all of it.
+
+Each kind of settlement is a small class below: which runs it accepts, and what becomes
+of them. ``settle_in`` finds the runs, checks the receipts, carves, moves and places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from hmac import compare_digest
+
+import msgspec
+
+from . import _limits as limits
+from ._cursors import Cursor
+from ._errors import CorruptBlock
+from ._ids import receipt_token
+from ._retries import failed
+from ._runs import Run, move
+from ._states import Event, State
+from ._store import Tx, verb
+from ._topology import Subscriber, subscriber
+
+
+class Handle(msgspec.Struct, frozen=True):
+    """A delivery as its holder names it.
+
+    ``proof`` is the claim's generation (from a Delivery of this process), its receipt
+    token, or None: whoever knows the id may.
+    """
+
+    priority: int
+    seq: int
+    tag: int
+    proof: int | str | None = None
+
+
+class Outcome(Enum):
+    """What became of one handle."""
+
+    DONE = "done"
+    LOST = "delivery lease lost"
+    UNKNOWN = "delivery not found"
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """The outcome for one handle, and if done the delivery's new state and due time."""
+
+    outcome: Outcome
+    state: State | None = None
+    due_ms: int | None = None
+
+
+_LOST, _UNKNOWN = Settled(Outcome.LOST), Settled(Outcome.UNKNOWN)
+
+
+class Settlement(msgspec.Struct, frozen=True):
+    """What is to happen. Base: it ends or changes a lease that has not run out."""
+
+    def accepts(self, run: Run, now_ms: int) -> bool:
+        return run.state == State.LEASED and run.due_ms is not None and run.due_ms > now_ms
+
+    def repeats(self, run: Run) -> bool:
+        """Say whether it was done before with the same receipt: no change, no error."""
+        return False
+
+    def apply(self, tx: Tx, subscriber: Subscriber, priority: int, run: Run) -> Run:
+        raise NotImplementedError
+
+
+class Ack(Settlement, frozen=True):
+    """Done. The same receipt again is fine for as long as the delivery is kept."""
+
+    def repeats(self, run: Run) -> bool:
+        return run.state == State.PROCESSED
+
+    def apply(self, tx: Tx, subscriber: Subscriber, priority: int, run: Run) -> Run:
+        return move(run, Event.ACK, tx.now_ms)
+
+
+class Nack(Settlement, frozen=True):
+    """Failed: try again after ``delay_ms`` (None or 0: the subscriber's policy), or bury."""
+
+    delay_ms: int | None = None
+    error: str = ""
+
+    def apply(self, tx: Tx, subscriber: Subscriber, priority: int, run: Run) -> Run:
+        reason = limits.cut_reason(self.error)
+        return failed(run, Event.NACK, subscriber, tx.now_ms, reason, self.delay_ms or None)
+
+
+class Extend(Settlement, frozen=True):
+    """Make the lease last ``ms`` longer, at most until 12 hours from now."""
+
+    ms: int
+
+    def apply(self, tx: Tx, subscriber: Subscriber, priority: int, run: Run) -> Run:
+        assert run.due_ms is not None
+        due_ms = min(run.due_ms + self.ms, tx.now_ms + limits.LEASE_MS_MAX)
+        return move(run, Event.EXTEND, due_ms, reason=run.reason)
+
+
+class Snooze(Settlement, frozen=True):
+    """End the lease without a failure; visible again after ``delay_ms``."""
+
+    delay_ms: int
+
+    def apply(self, tx: Tx, subscriber: Subscriber, priority: int, run: Run) -> Run:
+        return move(run, Event.SNOOZE, tx.now_ms + self.delay_ms, reason=run.reason)
+
+
+class Release(Settlement, frozen=True):
+    """Undo the claim: nobody received it. It goes back to the front, nothing is counted."""
+
+    def apply(self, tx: Tx, subscriber: Subscriber, priority: int, run: Run) -> Run:
+        try:
+            block = tx.block(subscriber.topic_id, priority, run.first_seq)
+            visible_ms = block.segment(run.first_seq).created_ms
+        except CorruptBlock:
+            visible_ms = tx.now_ms
+        count = run.delivery_count - 1
+        return move(run, Event.RELEASE, visible_ms, delivery_count=count, reason=run.reason)
+
+
+class Replay(Settlement, frozen=True):
+    """An operator's word: try again now. A dead letter starts over with both counts 0."""
+
+    def accepts(self, run: Run, now_ms: int) -> bool:
+        return run.state in {State.DEAD, State.WAITING}
+
+    def apply(self, tx: Tx, subscriber: Subscriber, priority: int, run: Run) -> Run:
+        if run.state == State.WAITING:
+            return move(run, Event.REPLAY, tx.now_ms, reason=run.reason)
+        return move(
+            run, Event.REPLAY, tx.now_ms, delivery_count=0, failure_count=0, reason=run.reason
+        )
+
+
+class Drop(Replay, frozen=True):
+    """An operator's word: give it up, whether dead or waiting."""
+
+    def apply(self, tx: Tx, subscriber: Subscriber, priority: int, run: Run) -> Run:
+        return move(run, Event.DROP, tx.now_ms, reason="dropped by an operator")
+
+
+def settle_in(
+    tx: Tx, subscriber_id: int, settlement: Settlement, handles: Sequence[Handle]
+) -> list[Settled]:
+    """Settle deliveries, each for itself; return the outcomes in the order of ``handles``.
+
+    Raises SubscriberNotFound.
+    """
+    found = subscriber(tx, subscriber_id)
+    settled = [_UNKNOWN] * len(handles)
+    lanes: dict[int, list[int]] = {}
+    for index, handle in enumerate(handles):
+        lanes.setdefault(handle.priority, []).append(index)
+    for priority, indexes in lanes.items():
+        cursor = Cursor.find_in(tx, subscriber_id, priority)
+        if cursor is None:
+            continue
+        indexes.sort(key=lambda index: handles[index].seq)
+        lane = _Lane(tx, found, cursor, settlement)
+        if lane.settle([handles[index] for index in indexes]):
+            cursor.save()
+        for index, outcome in zip(indexes, lane.settled, strict=True):
+            settled[index] = outcome
+    return settled
+
+
+class _Lane:
+    """The part of one ``settle_in`` that concerns one lane."""
+
+    def __init__(
+        self, tx: Tx, subscriber: Subscriber, cursor: Cursor, settlement: Settlement
+    ) -> None:
+        self.tx = tx
+        self.subscriber = subscriber
+        self.cursor = cursor
+        self.settlement = settlement
+        self.settled: list[Settled] = []
+
+    def settle(self, handles: Sequence[Handle]) -> bool:
+        """Settle ``handles``, ordered by ``seq``. Returns whether a row has changed."""
+        changed = False
+        start = 0
+        while start < len(handles):
+            run = self.cursor.find(handles[start].seq)
+            if run is None:  # never handed out, or its history is gone
+                self.settled.append(_UNKNOWN)
+                start += 1
+                continue
+            stop = start + 1
+            while stop < len(handles) and handles[stop - 1].seq < handles[stop].seq < run.end_seq:
+                stop += 1
+            changed = self._settle_run(run, handles[start:stop]) or changed
+            start = stop
+        return changed
+
+    def _settle_run(self, run: Run, handles: Sequence[Handle]) -> bool:
+        """Settle different messages of one run, carving from the left to the right."""
+        checks = [self._check(run, handle) for handle in handles]
+        rest, changed = run, False
+        for first, end in _spans(handles, checks):
+            first_seq, count = handles[first].seq, end - first
+            if checks[first] is not None:
+                self.settled += [check for check in checks[first:end] if check is not None]
+                continue
+            part = self.cursor.carve(rest, first_seq, count)
+            moved = self.settlement.apply(self.tx, self.subscriber, self.cursor.priority, part)
+            self.cursor.place(moved)
+            done = Settled(Outcome.DONE, State(moved.state), moved.due_ms)
+            self.settled += [done] * count
+            end_seq = first_seq + count
+            rest = run.part(end_seq, run.end_seq - end_seq)
+            changed = True
+        return changed
+
+    def _check(self, run: Run, handle: Handle) -> Settled | None:
+        """Return None if the handle may settle ``run``, else what to answer."""
+        proven = self._proven(run, handle)
+        if proven and self.settlement.accepts(run, self.tx.now_ms):
+            return None
+        if proven and handle.proof is not None and self.settlement.repeats(run):
+            return Settled(Outcome.DONE, State(run.state))
+        return _UNKNOWN if handle.proof is None else _LOST
+
+    def _proven(self, run: Run, handle: Handle) -> bool:
+        if isinstance(handle.proof, int):
+            return handle.proof == run.generation
+        if handle.proof is None:
+            return self._tag_matches(handle)
+        token = receipt_token(
+            self.tx.store.secret,
+            self.subscriber.id,
+            handle.priority,
+            handle.seq,
+            handle.tag,
+            run.generation,
+        )
+        return compare_digest(token.encode(), handle.proof.encode(errors="replace"))
+
+    def _tag_matches(self, handle: Handle) -> bool:
+        try:
+            block = self.tx.block(self.subscriber.topic_id, handle.priority, handle.seq)
+        except CorruptBlock:
+            return True  # nobody can tell any more; an operator must be able to drop it
+        return block.segment(handle.seq).tag == handle.tag
+
+
+def _spans(
+    handles: Sequence[Handle], checks: Sequence[Settled | None]
+) -> Iterator[tuple[int, int]]:
+    """Yield [first, end) of handles that are neighbours and passed, or alike failed."""
+    first = 0
+    for end in range(1, len(handles) + 1):
+        if (
+            end == len(handles)
+            or handles[end].seq != handles[end - 1].seq + 1
+            or (checks[end] is None) != (checks[first] is None)
+        ):
+            yield first, end
+            first = end
+
+
+settle = verb(settle_in)

@@ -1,0 +1,353 @@
+"""One database file, opened: its transactions, its readers, its clock.
+
+``Store.transaction`` is the only way to write. It takes, in this order: the thread lock
+of this store, the file lock that all processes share, and SQLite's write lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import apsw
+import msgspec
+from playhouse.apsw_ext import APSWDatabase
+
+from ._blocks import BlockCache
+from ._clock import BootClock, Clock, boot_id, boot_offset_ms
+from ._database import connect, errors_named
+from ._errors import (
+    BlockQueueError,
+    CommitUnknown,
+    CorruptBlock,
+    DatabaseUnusable,
+    DiskFull,
+    QueueClosed,
+    Unavailable,
+)
+from ._frames import Block, unpack_frame
+from ._hints import Hints
+from ._lock import FileLock
+from ._schema import Meta, migrate
+
+logger = logging.getLogger("blockqueue")
+
+_CACHE_BYTES = 16 * 1024 * 1024
+_READERS_MAX = 4
+# After this many pages (16 MiB) the writer moves the log into the database.
+_WAL_PAGES_MAX = 4096
+# How far the stored time may lag behind; a new boot starts that much later.
+_CLOCK_STEP_MS = 1_000
+
+Row = tuple[Any, ...]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class _StoredClock(msgspec.Struct):
+    boot_id: str
+    offset_ms: int
+    last_now_ms: int
+
+
+class Snapshot:
+    """A consistent view of the database, good until its ``with`` block ends."""
+
+    def __init__(self, store: Store, connection: apsw.Connection, now_ms: int) -> None:
+        self.store = store
+        self.now_ms = now_ms
+        self._connection = connection
+        self.execute = connection.execute
+
+    def row(self, sql: str, params: Sequence[Any] = ()) -> Row | None:
+        """Return the first row, or None."""
+        found: Row | None = self.execute(sql, params).fetchone()
+        return found
+
+    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
+        found: list[Row] = self.execute(sql, params).fetchall()
+        return found
+
+    def block(self, topic_id: int, priority: int, seq: int) -> Block:
+        """Return the block that holds ``seq``. Raises CorruptBlock, also if there is none."""
+        found = self.row(
+            "SELECT first_seq, count FROM block WHERE topic_id = ? AND priority = ?"
+            " AND first_seq <= ? ORDER BY first_seq DESC LIMIT 1",
+            (topic_id, priority, seq),
+        )
+        if found is None or seq >= found[0] + found[1]:
+            text = f"block topic={topic_id} priority={priority} holding seq={seq} is missing"
+            raise CorruptBlock(text, seq + 1)
+        first_seq, count = found
+        key = (topic_id, priority, first_seq, count)
+        block = self.store.blocks.get(key)
+        if block is None:
+            data = self.row(
+                "SELECT data FROM block WHERE topic_id = ? AND priority = ? AND first_seq = ?",
+                key[:3],
+            )
+            assert data is not None
+            block = unpack_frame(data[0], *key)
+            self.store.blocks.put(key, block)
+        return block
+
+
+class Tx(Snapshot):
+    """A write transaction. What it did is on the disk when its ``with`` block has ended."""
+
+    def change(self, sql: str, params: Sequence[Any]) -> None:
+        """Run a guarded statement that must change exactly one row."""
+        self.execute(sql, params)
+        if self._connection.changes() != 1:
+            raise RuntimeError(f"{self._connection.changes()} rows changed, not 1, by: {sql}")
+
+    def changes(self) -> int:
+        """Return how many rows the last statement changed."""
+        return self._connection.changes()
+
+    def total_changes(self) -> int:
+        return self._connection.total_changes()
+
+
+class Store:
+    """The database at ``path``, made if it is missing. Safe for any thread.
+
+    After a disk error it refuses all work (``failed`` says why): only opening it anew
+    tells what has been written. A forked child must not use it, see ``abandon``.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, clock: Clock | None = None) -> None:
+        self.path = os.path.abspath(os.fspath(path))
+        self.failed: BlockQueueError | None = None
+        self.blocks = BlockCache(_CACHE_BYTES)
+        self._closed = False
+        self._owner: int | None = None  # the thread inside a transaction
+        self._write_lock = threading.Lock()  # guards _db, _owner, _wal_pages, _wrote
+        self._wal_pages = 0
+        self._wrote = False
+        self._readers: queue.LifoQueue[APSWDatabase | None] = queue.LifoQueue()
+        for _ in range(_READERS_MAX):
+            self._readers.put(None)
+        if os.path.isdir(self.path) or not os.path.isdir(os.path.dirname(self.path)):
+            raise DatabaseUnusable(f"cannot open {self.path}: its directory is missing")
+        with errors_named(self.path):
+            self._file_lock = FileLock(self.path + "-lock")
+            self._file_lock.acquire()
+            try:
+                self._open(clock)
+            finally:
+                self._file_lock.release()
+
+    def _open(self, clock: Clock | None) -> None:
+        self._db = connect(self.path)
+        self._connection: apsw.Connection = self._db.connection()
+        try:
+            migrate(self._db)
+            self._connection.set_wal_hook(self._on_commit)
+            with self._db.atomic("immediate"):
+                self.secret = self._meta("secret", lambda: secrets.token_bytes(32))
+                self.clock = clock or self._boot_clock()
+            self.hints = Hints(self.path + "-hints")
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _on_commit(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        self._wal_pages = pages
+        self._wrote = True
+        return apsw.SQLITE_OK
+
+    def _meta(self, key: str, default: Callable[[], bytes]) -> bytes:
+        query = Meta.select(Meta.value).where(Meta.key == key).tuples()
+        for (value,) in query.execute(self._db):
+            return bytes(value)
+        made = default()
+        Meta.insert(key=key, value=made).execute(self._db)
+        return made
+
+    def _boot_clock(self) -> BootClock:
+        packed = self._meta("clock", lambda: msgspec.json.encode(_StoredClock("", 0, 0)))
+        stored = msgspec.json.decode(packed, type=_StoredClock)
+        if stored.boot_id != boot_id():
+            last_now_ms = stored.last_now_ms + _CLOCK_STEP_MS
+            stored = _StoredClock(boot_id(), boot_offset_ms(last_now_ms), last_now_ms)
+        clock = BootClock(stored.offset_ms)
+        stored.last_now_ms = max(clock.now_ms(), stored.last_now_ms)
+        self._stored_clock: _StoredClock | None = stored
+        self._save_clock(stored)
+        return clock
+
+    _stored_clock = None
+
+    def _save_clock(self, stored: _StoredClock) -> None:
+        self._connection.execute(
+            "UPDATE meta SET value = ? WHERE key = 'clock'", (msgspec.json.encode(stored),)
+        )
+
+    def _tick(self, now_ms: int) -> None:
+        """Note in the database, now and then, that time has come this far."""
+        stored = self._stored_clock
+        if stored is not None and now_ms >= stored.last_now_ms + _CLOCK_STEP_MS:
+            stored.last_now_ms = now_ms
+            self._save_clock(stored)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Tx]:
+        """Open a write transaction; it commits when the block ends without an exception.
+
+        Raises:
+            DiskFull, Unavailable: nothing was written.
+            CommitUnknown: the disk failed; the store refuses all further work.
+        """
+        me = threading.get_ident()
+        if self._owner == me:
+            raise RuntimeError("this thread is inside a transaction already: use its tx")
+        with self._write_lock:
+            self._check_usable()
+            self._file_lock.acquire()
+            self._owner = me
+            try:
+                with self._disk_errors():
+                    self._connection.execute("BEGIN IMMEDIATE")
+                    now_ms = self.clock.now_ms()
+                    self._tick(now_ms)
+                    yield Tx(self, self._connection, now_ms)
+                self._commit()
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+            finally:
+                self._owner = None
+                self._file_lock.release()
+
+    def _commit(self) -> None:
+        try:
+            self._connection.execute("COMMIT")
+        except apsw.FullError as error:
+            raise DiskFull("the disk is full; nothing was written") from error
+        except apsw.Error as error:
+            self.failed = CommitUnknown(
+                f"the disk failed at the commit ({error}): the work may have been written or not"
+            )
+            raise self.failed from error
+        if not self._wrote:
+            return
+        self._wrote = False
+        self.hints.count_commit()
+        if self._wal_pages >= _WAL_PAGES_MAX:
+            self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    @contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        """Name what goes wrong before the commit: nothing has been written then."""
+        try:
+            yield
+        except apsw.FullError as error:
+            raise DiskFull("the disk is full; nothing was written") from error
+        except apsw.BusyError as error:
+            raise Unavailable("another program holds the database; nothing was written") from error
+        except apsw.IOError as error:
+            if error.extendedresult == apsw.SQLITE_IOERR_SHMSIZE:
+                raise DiskFull("the disk is full; nothing was written") from error
+            self.failed = Unavailable(f"the disk failed ({error}); nothing was written")
+            raise self.failed from error
+        except (apsw.CorruptError, apsw.NotADBError) as error:
+            self.failed = DatabaseUnusable(f"{self.path} is damaged ({error})")
+            raise self.failed from error
+
+    def _checkpoint(self, mode: int) -> None:
+        try:
+            self._connection.wal_checkpoint(mode=mode)
+            self._wal_pages = 0
+        except apsw.FullError:
+            logger.warning("no room to checkpoint %s; it stays in its log", self.path)
+        except apsw.BusyError:
+            pass  # a reader is in the way: the next commit tries again
+
+    def checkpoint(self) -> None:
+        """Move all of the log into the database and empty it. Waits for the write lock."""
+        with self._write_lock:
+            self._check_usable()
+            self._file_lock.acquire()
+            try:
+                with self._disk_errors():
+                    self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            finally:
+                self._file_lock.release()
+
+    @contextmanager
+    def reading(self) -> Iterator[Snapshot]:
+        """Open a consistent view for reading. Keep it short: it holds the log's start."""
+        self._check_usable()
+        db = self._readers.get()
+        try:
+            if db is None:
+                with errors_named(self.path):
+                    db = connect(self.path, read_only=True)
+            connection: apsw.Connection = db.connection()
+            with self._disk_errors():
+                connection.execute("BEGIN")
+                try:
+                    yield Snapshot(self, connection, self.clock.now_ms())
+                finally:
+                    connection.execute("COMMIT")
+        finally:
+            self._readers.put(db)
+
+    def _check_usable(self) -> None:
+        if self.failed is not None:
+            raise self.failed
+        if self._closed:
+            raise QueueClosed("the queue is closed")
+
+    def close(self) -> None:
+        """Checkpoint and close. Safe to call again."""
+        with self._write_lock:
+            if self._closed:
+                return
+            self._closed = True
+            for _ in range(_READERS_MAX):
+                db = self._readers.get()
+                if db is not None:
+                    db.close()
+            self._file_lock.acquire()
+            try:
+                if self.failed is None:
+                    self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                self._db.close()
+            finally:
+                self._file_lock.release()
+                self._file_lock.close()
+                self.hints.close()
+
+    def abandon(self) -> None:
+        """Let go of everything in a forked child, without touching what the parent uses.
+
+        The connections are kept, unused, for the rest of the process: closing them here
+        could remove the log under the parent's feet.
+        """
+        _abandoned.append((self._db, self._readers))
+        self._closed = True
+        self._file_lock.abandon()
+
+
+_abandoned: list[object] = []
+
+
+def verb(inside: Callable[Concatenate[Tx, P], R]) -> Callable[Concatenate[Store, P], R]:
+    """Return the stand-alone form of ``verb_in(tx, …)``: the same in its own transaction."""
+
+    def alone(store: Store, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with store.transaction() as tx:
+            return inside(tx, *args, **kwargs)
+
+    alone.__name__ = inside.__name__.removesuffix("_in")
+    alone.__doc__ = inside.__doc__
+    return alone

@@ -1,0 +1,265 @@
+"""Topics and subscribers: making, deleting, pausing, finding them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypeVar
+
+import msgspec
+
+from . import _limits as limits
+from ._errors import AlreadyExists, SubscriberNotFound, TopicNotFound, ValidationError
+from ._store import Snapshot, Tx, verb
+
+DEFAULT_RETENTION_MS = 7 * 86400 * 1000
+
+_T = TypeVar("_T")
+
+
+class Topic(msgspec.Struct, frozen=True):
+    """A topic as stored. Its number is never used again, its name may be."""
+
+    id: int
+    name: str
+    paused: int
+    retention_ms: int
+    created_ms: int
+
+
+class Subscriber(msgspec.Struct, frozen=True):
+    """A subscriber of a topic.
+
+    ``max_attempts``: dead when that many failures (nacks, expired leases) have happened.
+    ``visibility_ms``: how long a lease lasts unless the claim says otherwise, 1 ms to 12 h.
+    ``claim_limit``: how many messages a claim takes unless it says otherwise, 1 to 1000.
+    The delay before retry n is ``initial × multiplier^(n-1)``, at most ``max``, spread by
+    ± ``jitter`` (0 to 1) of itself. Defaults are those of the HTTP contract.
+    """
+
+    name: str
+    max_attempts: int = 3
+    visibility_ms: int = 300_000
+    claim_limit: int = 10
+    retry_initial_ms: int = 1_000
+    retry_max_ms: int = 3_600_000
+    retry_multiplier: float = 2.0
+    retry_jitter: float = 0.2
+    paused: int = 0
+    id: int = 0
+    topic_id: int = 0
+
+    def check(self) -> None:
+        """Raise ValidationError naming the first option that is out of range."""
+        limits.check_name("subscriber", self.name)
+        limits.check_range("max_attempts", self.max_attempts, 1, limits.ATTEMPTS_MAX)
+        limits.check_range("visibility", self.visibility_ms, 1, limits.LEASE_MS_MAX, " ms (12h)")
+        limits.check_range("claim limit", self.claim_limit, 1, limits.BATCH_MAX)
+        limits.check_range("retry initial", self.retry_initial_ms, 0, limits.DELAY_MS_MAX, " ms")
+        limits.check_range(
+            "retry max", self.retry_max_ms, self.retry_initial_ms, limits.DELAY_MS_MAX, " ms"
+        )
+        if not (math.isfinite(self.retry_multiplier) and self.retry_multiplier >= 1):
+            raise ValidationError("the retry multiplier must be 1 or more")
+        if not 0 <= self.retry_jitter <= 1:
+            raise ValidationError("the retry jitter must be from 0 to 1")
+
+
+_TOPIC = "id, name, paused, retention_ms, created_ms"
+_SUBSCRIBER = (
+    "name, max_attempts, visibility_ms, claim_limit, retry_initial_ms, retry_max_ms,"
+    " retry_multiplier, retry_jitter, paused, id, topic_id"
+)
+
+
+def topic(snapshot: Snapshot, topic_id: int) -> Topic:
+    """Return a topic by its number. Raises TopicNotFound, also once it was deleted."""
+    row = snapshot.row(
+        f"SELECT {_TOPIC} FROM topic WHERE id = ? AND deleted_ms IS NULL", (topic_id,)
+    )
+    if row is None:
+        raise TopicNotFound("the topic does not exist any more")
+    return Topic(*row)
+
+
+def topic_named(snapshot: Snapshot, name: str) -> Topic:
+    """Return a topic by its name. Raises TopicNotFound."""
+    row = snapshot.row(
+        f"SELECT {_TOPIC} FROM topic WHERE name = ? AND deleted_ms IS NULL", (_key(name),)
+    )
+    if row is None:
+        raise TopicNotFound(f"there is no topic {name!r}")
+    return Topic(*row)
+
+
+def topics(snapshot: Snapshot) -> list[Topic]:
+    """Return all topics, by name."""
+    sql = f"SELECT {_TOPIC} FROM topic WHERE deleted_ms IS NULL ORDER BY name, id"
+    return [Topic(*row) for row in snapshot.rows(sql)]
+
+
+def subscriber(snapshot: Snapshot, subscriber_id: int) -> Subscriber:
+    """Return a subscriber by its number. Raises SubscriberNotFound, also once deleted."""
+    row = snapshot.row(
+        f"SELECT {_SUBSCRIBER} FROM subscriber WHERE id = ? AND deleted_ms IS NULL",
+        (subscriber_id,),
+    )
+    if row is None:
+        raise SubscriberNotFound("the subscriber does not exist any more")
+    return Subscriber(*row)
+
+
+def subscriber_named(snapshot: Snapshot, topic_id: int, name: str) -> Subscriber:
+    """Return a subscriber by its name. Raises SubscriberNotFound."""
+    row = snapshot.row(
+        f"SELECT {_SUBSCRIBER} FROM subscriber"
+        " WHERE topic_id = ? AND name = ? AND deleted_ms IS NULL",
+        (topic_id, _key(name)),
+    )
+    if row is None:
+        raise SubscriberNotFound(f"the topic has no subscriber {name!r}")
+    return Subscriber(*row)
+
+
+def subscribers(snapshot: Snapshot, topic_id: int) -> list[Subscriber]:
+    """Return a topic's subscribers, by name."""
+    sql = (
+        f"SELECT {_SUBSCRIBER} FROM subscriber"
+        " WHERE topic_id = ? AND deleted_ms IS NULL ORDER BY name, id"
+    )
+    return [Subscriber(*row) for row in snapshot.rows(sql, (topic_id,))]
+
+
+def _key(name: str) -> str:
+    """Return a name that SQLite can look up; what is not valid Unicode exists nowhere."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return ""
+    return name
+
+
+def create_topic_in(
+    tx: Tx,
+    name: str,
+    subscribers: Sequence[Subscriber],
+    retention_ms: int = DEFAULT_RETENTION_MS,
+) -> Topic:
+    """Make a topic with its first subscribers, all or nothing.
+
+    Raises:
+        ValidationError: a name or an option is out of range, or there is no subscriber.
+        AlreadyExists: the name is taken, or one subscriber is named twice.
+    """
+    limits.check_name("topic", name)
+    limits.check_range("retention", retention_ms, 0, limits.DELAY_MS_MAX, " ms")
+    if tx.row("SELECT 1 FROM topic WHERE name = ? AND deleted_ms IS NULL", (name,)):
+        raise AlreadyExists(f"topic {name!r} exists already")
+    _check_new(subscribers)
+    tx.change(
+        "INSERT INTO topic (name, paused, retention_ms, created_ms) VALUES (?, 0, ?, ?)",
+        (name, retention_ms, tx.now_ms),
+    )
+    made = topic_named(tx, name)
+    _insert_subscribers(tx, made.id, subscribers)
+    return made
+
+
+def add_subscribers_in(tx: Tx, topic_id: int, subscribers: Sequence[Subscriber]) -> None:
+    """Add subscribers to a topic, all or nothing. They get what is published from now on.
+
+    Raises:
+        ValidationError: a name or an option is out of range, or there is none.
+        AlreadyExists: a name is taken or given twice.
+    """
+    topic(tx, topic_id)
+    _check_new(subscribers)
+    for new in subscribers:
+        if tx.row(
+            "SELECT 1 FROM subscriber WHERE topic_id = ? AND name = ? AND deleted_ms IS NULL",
+            (topic_id, new.name),
+        ):
+            raise AlreadyExists(f"subscriber {new.name!r} exists already")
+    _insert_subscribers(tx, topic_id, subscribers)
+
+
+def _check_new(subscribers: Sequence[Subscriber]) -> None:
+    if not 1 <= len(subscribers) <= limits.BATCH_MAX:
+        raise ValidationError(f"give 1 to {limits.BATCH_MAX} subscribers, not {len(subscribers)}")
+    names: set[str] = set()
+    for new in subscribers:
+        new.check()
+        if new.name in names:
+            raise AlreadyExists(f"subscriber {new.name!r} is given twice")
+        names.add(new.name)
+
+
+def _insert_subscribers(tx: Tx, topic_id: int, subscribers: Sequence[Subscriber]) -> None:
+    for new in subscribers:
+        tx.change(
+            f"INSERT INTO subscriber ({_SUBSCRIBER.removesuffix(', paused, id, topic_id')},"
+            " paused, topic_id, created_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                new.name,
+                new.max_attempts,
+                new.visibility_ms,
+                new.claim_limit,
+                new.retry_initial_ms,
+                new.retry_max_ms,
+                float(new.retry_multiplier),
+                float(new.retry_jitter),
+                new.paused,
+                topic_id,
+                tx.now_ms,
+            ),
+        )
+        # A lane that is born later needs no row: its cursor starts at 0.
+        tx.execute(
+            "INSERT INTO cursor (subscriber_id, priority, start_seq, next_seq,"
+            " waiting, leased, dead, ahead)"
+            " SELECT ?, priority, end_seq, end_seq, 0, 0, 0, 0 FROM lane WHERE topic_id = ?",
+            (subscriber_named(tx, topic_id, new.name).id, topic_id),
+        )
+
+
+def delete_topic_in(tx: Tx, topic_id: int) -> None:
+    """Delete a topic with everything in it. At once nothing can be published or claimed.
+
+    The rows go later, in small steps. Raises TopicNotFound.
+    """
+    topic(tx, topic_id)
+    tx.change("UPDATE topic SET deleted_ms = ? WHERE id = ?", (tx.now_ms, topic_id))
+    for found in subscribers(tx, topic_id):
+        delete_subscriber_in(tx, found.id)
+
+
+def delete_subscriber_in(tx: Tx, subscriber_id: int) -> None:
+    """Delete a subscriber and its deliveries. Raises SubscriberNotFound."""
+    subscriber(tx, subscriber_id)
+    tx.change("UPDATE subscriber SET deleted_ms = ? WHERE id = ?", (tx.now_ms, subscriber_id))
+    # Its leases must not come up for expiry again and again.
+    tx.execute(
+        "UPDATE cursor SET lease_due_ms = NULL"
+        " WHERE subscriber_id = ? AND lease_due_ms IS NOT NULL",
+        (subscriber_id,),
+    )
+
+
+def pause_topic_in(tx: Tx, topic_id: int, paused: bool) -> None:
+    """Pause or resume a topic: while it is paused nothing of it can be claimed."""
+    topic(tx, topic_id)
+    tx.change("UPDATE topic SET paused = ? WHERE id = ?", (int(paused), topic_id))
+
+
+def pause_subscriber_in(tx: Tx, subscriber_id: int, paused: bool) -> None:
+    """Pause or resume a subscriber: while it is paused it can claim nothing."""
+    subscriber(tx, subscriber_id)
+    tx.change("UPDATE subscriber SET paused = ? WHERE id = ?", (int(paused), subscriber_id))
+
+
+create_topic = verb(create_topic_in)
+add_subscribers = verb(add_subscribers_in)
+delete_topic = verb(delete_topic_in)
+delete_subscriber = verb(delete_subscriber_in)
+pause_topic = verb(pause_topic_in)
+pause_subscriber = verb(pause_subscriber_in)

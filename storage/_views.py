@@ -1,0 +1,110 @@
+"""What operators look at: counters, the retry bucket, the dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from ._cursors import pending
+from ._errors import CorruptBlock
+from ._frames import Body
+from ._ids import message_id
+from ._runs import COLUMNS, Run
+from ._settle import Handle
+from ._states import State
+from ._store import Snapshot
+from ._topology import Subscriber, subscribers
+
+
+class SubscriberStatus(msgspec.Struct, frozen=True):
+    """A subscriber with its counters.
+
+    ``waiting``: to be handed out, retries and delayed ones included. ``leased``: handed
+    out, not settled (or run out and not yet swept). ``dead``: the dead letters.
+    """
+
+    name: str
+    waiting: int
+    leased: int
+    dead: int
+    paused: bool
+
+
+def subscriber_statuses(snapshot: Snapshot, topic_id: int) -> list[SubscriberStatus]:
+    """Return a topic's subscribers with their counters, by name."""
+    return [
+        SubscriberStatus(found.name, *pending(snapshot, found.id), bool(found.paused))
+        for found in subscribers(snapshot, topic_id)
+    ]
+
+
+class BucketEntry(msgspec.Struct, frozen=True):
+    """A message in the retry bucket (state WAITING) or among the dead letters (DEAD).
+
+    ``body`` is None if its block is damaged; ``reason`` says so then.
+    """
+
+    id: str
+    handle: Handle
+    state: State
+    body: Body | None
+    created_ms: int | None
+    due_ms: int | None
+    ended_ms: int | None
+    delivery_count: int
+    failure_count: int
+    reason: str | None
+
+
+def bucket(
+    snapshot: Snapshot, subscriber: Subscriber, states: tuple[State, ...]
+) -> Iterator[BucketEntry]:
+    """Yield a subscriber's waiting and dead messages, the newest of each lane first.
+
+    Rows are read in pages, so a bucket of any size takes little memory.
+    """
+    for (priority,) in snapshot.rows(
+        "SELECT priority FROM cursor WHERE subscriber_id = ? AND waiting + dead > 0"
+        " ORDER BY priority DESC",
+        (subscriber.id,),
+    ):
+        for state in states:
+            for run in _runs(snapshot, subscriber.id, priority, state):
+                for seq in range(run.end_seq - 1, run.first_seq - 1, -1):
+                    yield _entry(snapshot, subscriber.topic_id, priority, run, seq)
+
+
+def _runs(snapshot: Snapshot, subscriber_id: int, priority: int, state: State) -> Iterator[Run]:
+    sql = (
+        f"SELECT {COLUMNS} FROM delivery WHERE subscriber_id = ? AND priority = ?"
+        f" AND state = {int(state)} AND first_seq < ? ORDER BY first_seq DESC LIMIT 500"
+    )
+    below = 2**63 - 1
+    while rows := snapshot.rows(sql, (subscriber_id, priority, below)):
+        for row in rows:
+            yield Run(*row)
+        below = rows[-1][0]
+
+
+def _entry(
+    snapshot: Snapshot, topic_id: int, priority: int, run: Run, seq: int
+) -> BucketEntry:
+    try:
+        block = snapshot.block(topic_id, priority, seq)
+        segment = block.segment(seq)
+        tag, created_ms, body = segment.tag, segment.created_ms, block.body(seq)
+    except CorruptBlock:
+        tag, created_ms, body = 0, None, None
+    return BucketEntry(
+        message_id(topic_id, priority, seq, tag),
+        Handle(priority, seq, tag),
+        State(run.state),
+        body,
+        created_ms,
+        run.due_ms,
+        run.ended_ms,
+        run.delivery_count,
+        run.failure_count,
+        run.reason,
+    )
