@@ -7,7 +7,7 @@ from collections import OrderedDict
 
 from ._frames import Block
 
-_Key = tuple[int, int, int, int]
+BlockKey = tuple[int, int, int, int]  # topic_id, priority, first_seq, count
 
 
 class BlockCache:
@@ -18,18 +18,18 @@ class BlockCache:
 
     def __init__(self, nbytes_max: int) -> None:
         self._lock = threading.Lock()  # guards _blocks, _nbytes
-        self._blocks: OrderedDict[_Key, Block] = OrderedDict()
+        self._blocks: OrderedDict[BlockKey, Block] = OrderedDict()
         self._nbytes_max = nbytes_max
         self._nbytes = 0
 
-    def get(self, key: _Key) -> Block | None:
+    def get(self, key: BlockKey) -> Block | None:
         with self._lock:
             block = self._blocks.get(key)
             if block is not None:
                 self._blocks.move_to_end(key)
             return block
 
-    def put(self, key: _Key, block: Block) -> None:
+    def put(self, key: BlockKey, block: Block) -> None:
         with self._lock:
             if key in self._blocks:
                 return

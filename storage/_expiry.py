@@ -43,8 +43,7 @@ def expire_in(tx: Tx, limit: int = _RUNS_MAX) -> list[int]:
         count += expire_lane(tx, cursor, subscriber(tx, subscriber_id), limit - count)
         cursor.save()
         swept.append(subscriber_id)
-    row = tx.row("SELECT min(lease_due_ms) FROM cursor WHERE lease_due_ms IS NOT NULL")
-    tx.store.hints.set_lease_due(None if row is None else row[0])
+    tx.swept = True
     return swept
 
 

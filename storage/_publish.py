@@ -132,6 +132,7 @@ def _append(
         "INSERT INTO block (topic_id, priority, first_seq, count, data) VALUES (?, ?, ?, ?, ?)",
         (topic_id, priority, first_seq, seq - first_seq, data),
     )
+    tx.wrote_block(topic_id, priority, first_seq)
     return seq
 
 

@@ -19,7 +19,7 @@ import apsw
 import msgspec
 from playhouse.apsw_ext import APSWDatabase
 
-from ._blocks import BlockCache
+from ._blocks import BlockCache, BlockKey
 from ._clock import BootClock, Clock, boot_id, boot_offset_ms
 from ._database import connect, errors_named
 from ._errors import (
@@ -40,8 +40,9 @@ logger = logging.getLogger("blockqueue")
 
 _CACHE_BYTES = 16 * 1024 * 1024
 _READERS_MAX = 4
-# After this many pages (16 MiB) the writer moves the log into the database.
-_WAL_PAGES_MAX = 4096
+# After this many pages (4 MiB) the writer moves the log into the database. Small, because a
+# log that is written over again commits twice as fast as one that grows.
+_WAL_PAGES_MAX = 1000
 # How far the stored time may lag behind; a new boot starts that much later.
 _CLOCK_STEP_MS = 1_000
 
@@ -94,12 +95,30 @@ class Snapshot:
             )
             assert data is not None
             block = unpack_frame(data[0], *key)
-            self.store.blocks.put(key, block)
+            self._keep(key, block)
         return block
+
+    def _keep(self, key: BlockKey, block: Block) -> None:
+        self.store.blocks.put(key, block)
 
 
 class Tx(Snapshot):
     """A write transaction. What it did is on the disk when its ``with`` block has ended."""
+
+    def __init__(self, store: Store, connection: apsw.Connection, now_ms: int) -> None:
+        super().__init__(store, connection, now_ms)
+        #: Leases were ended: once that is committed, the hint of the next one is corrected.
+        self.swept = False
+        self._written: set[tuple[int, int, int]] = set()
+
+    def wrote_block(self, topic_id: int, priority: int, first_seq: int) -> None:
+        """Note a block that does not exist for anybody else yet."""
+        self._written.add((topic_id, priority, first_seq))
+
+    def _keep(self, key: BlockKey, block: Block) -> None:
+        # After a rollback another block may get the same numbers.
+        if key[:3] not in self._written:
+            super()._keep(key, block)
 
     def change(self, sql: str, params: Sequence[Any]) -> None:
         """Run a guarded statement that must change exactly one row."""
@@ -131,18 +150,23 @@ class Store:
         self._write_lock = threading.Lock()  # guards _db, _owner, _wal_pages, _wrote
         self._wal_pages = 0
         self._wrote = False
+        self._own_commits = 0
         self._readers: queue.LifoQueue[APSWDatabase | None] = queue.LifoQueue()
         for _ in range(_READERS_MAX):
             self._readers.put(None)
-        if os.path.isdir(self.path) or not os.path.isdir(os.path.dirname(self.path)):
+        if os.path.isdir(self.path):
+            raise DatabaseUnusable(f"cannot open {self.path}: it is a directory")
+        if not os.path.isdir(os.path.dirname(self.path)):
             raise DatabaseUnusable(f"cannot open {self.path}: its directory is missing")
         with errors_named(self.path):
             self._file_lock = FileLock(self.path + "-lock")
-            self._file_lock.acquire()
             try:
+                self._file_lock.acquire()
                 self._open(clock)
-            finally:
                 self._file_lock.release()
+            except BaseException:
+                self._file_lock.close()
+                raise
 
     def _open(self, clock: Clock | None) -> None:
         self._db = connect(self.path)
@@ -154,9 +178,17 @@ class Store:
                 self.secret = self._meta("secret", lambda: secrets.token_bytes(32))
                 self.clock = clock or self._boot_clock()
             self.hints = Hints(self.path + "-hints")
+            self._correct_lease_hint()
         except BaseException:
             self._db.close()
             raise
+
+    def _correct_lease_hint(self) -> None:
+        """Set the hint to what is committed. Only under the file lock is that still true."""
+        found = self._connection.execute(
+            "SELECT min(lease_due_ms) FROM cursor WHERE lease_due_ms IS NOT NULL"
+        ).fetchone()
+        self.hints.set_lease_due(found[0])
 
     def _on_commit(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self._wal_pages = pages
@@ -174,10 +206,12 @@ class Store:
     def _boot_clock(self) -> BootClock:
         packed = self._meta("clock", lambda: msgspec.json.encode(_StoredClock("", 0, 0)))
         stored = msgspec.json.decode(packed, type=_StoredClock)
-        if stored.boot_id != boot_id():
+        clock = BootClock(stored.offset_ms)
+        # A container that was moved may keep the boot's id and start its time anew.
+        if stored.boot_id != boot_id() or clock.now_ms() < stored.last_now_ms:
             last_now_ms = stored.last_now_ms + _CLOCK_STEP_MS
             stored = _StoredClock(boot_id(), boot_offset_ms(last_now_ms), last_now_ms)
-        clock = BootClock(stored.offset_ms)
+            clock = BootClock(stored.offset_ms)
         stored.last_now_ms = max(clock.now_ms(), stored.last_now_ms)
         self._stored_clock: _StoredClock | None = stored
         self._save_clock(stored)
@@ -217,8 +251,11 @@ class Store:
                     self._connection.execute("BEGIN IMMEDIATE")
                     now_ms = self.clock.now_ms()
                     self._tick(now_ms)
-                    yield Tx(self, self._connection, now_ms)
+                    tx = Tx(self, self._connection, now_ms)
+                    yield tx
                 self._commit()
+                if tx.swept:
+                    self._correct_lease_hint()
             except BaseException:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
@@ -240,6 +277,7 @@ class Store:
         if not self._wrote:
             return
         self._wrote = False
+        self._own_commits += 1
         self.hints.count_commit()
         if self._wal_pages >= _WAL_PAGES_MAX:
             self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
@@ -288,6 +326,7 @@ class Store:
         self._check_usable()
         db = self._readers.get()
         try:
+            self._check_usable()  # again: it may have been closed while this one waited
             if db is None:
                 with errors_named(self.path):
                     db = connect(self.path, read_only=True)
@@ -300,6 +339,11 @@ class Store:
                     connection.execute("COMMIT")
         finally:
             self._readers.put(db)
+
+    @property
+    def foreign_commits(self) -> int:
+        """A number that rises with every commit of another process."""
+        return self.hints.commits - self._own_commits
 
     def _check_usable(self) -> None:
         if self.failed is not None:
@@ -317,6 +361,8 @@ class Store:
                 db = self._readers.get()
                 if db is not None:
                     db.close()
+            for _ in range(_READERS_MAX):
+                self._readers.put(None)  # whoever waits for one learns that it is closed
             self._file_lock.acquire()
             try:
                 if self.failed is None:
@@ -335,6 +381,7 @@ class Store:
         """
         _abandoned.append((self._db, self._readers))
         self._closed = True
+        self._write_lock = threading.Lock()  # a thread that is not here may hold the old one
         self._file_lock.abandon()
 
 

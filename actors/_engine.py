@@ -1,0 +1,78 @@
+"""What the actors of one queue share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from pykka import ActorDeadError, ActorRef
+
+from blockqueue.storage import (
+    BlockQueueError,
+    Clock,
+    Delivery,
+    Handle,
+    QueueClosed,
+    Release,
+    Store,
+    Tx,
+    settle_in,
+)
+
+from ._alarm import Alarm
+from ._promise import Promise
+from ._runtime import Pool
+from ._writer import Operation, WriterActor
+
+logger = logging.getLogger("blockqueue")
+
+R = TypeVar("R")
+
+
+class Engine:
+    """The store, the writer, the alarm and the threads. Passed to every actor."""
+
+    def __init__(
+        self,
+        store: Store,
+        pool: Pool,
+        *,
+        idle_s: float,
+        on_fatal: Callable[[BlockQueueError], None],
+    ) -> None:
+        self.store = store
+        self.clock: Clock = store.clock
+        self.pool = pool
+        self.idle_s = idle_s
+        #: Set when the queue stops: whoever asks for messages is not made to wait.
+        self.draining = False
+        #: Called once when the queue cannot go on.
+        self.fatal = on_fatal
+        self.alarm = Alarm(store.clock)
+        self.writer: ActorRef[WriterActor] = WriterActor.start(pool, store, on_fatal)
+
+    def write(self, operation: Operation) -> None:
+        """Hand an operation to the writer. It finishes with an error if the writer has stopped."""
+        try:
+            self.writer.tell(operation)
+        except ActorDeadError:
+            reason = self.store.failed or "it is closed"
+            error = QueueClosed(f"nothing was written, the queue has stopped: {reason}")
+            operation.finish(None, error)
+
+    def change(self, run: Callable[[Tx], R], promise: Promise[R] | None = None) -> Promise[R]:
+        """Run ``run`` in the writer's next transaction, unless its promise is withdrawn."""
+        promise = promise or Promise()
+        self.write(Operation(run, promise.begin, promise.finish))
+        return promise
+
+    def release(self, deliveries: Sequence[Delivery]) -> Promise[None]:
+        """Undo a claim whose consumer has gone: the messages are visible again at once."""
+        return self.change(partial(_release_in, deliveries=deliveries))
+
+
+def _release_in(tx: Tx, deliveries: Sequence[Delivery]) -> None:
+    handles = [Handle(each.priority, each.seq, each.tag, each.generation) for each in deliveries]
+    settle_in(tx, deliveries[0].lease.subscriber_id, Release(), handles)

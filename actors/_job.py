@@ -1,0 +1,190 @@
+"""A topic's actor: joins publishes into one write, and supervises the subscribers' actors."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pykka
+
+from blockqueue.storage import (
+    BlockQueueError,
+    NotFound,
+    Published,
+    Topic,
+    Tx,
+    publish_in,
+    subscriber_named,
+)
+
+from . import _signals as signals
+from ._engine import Engine
+from ._restarts import Restarts
+from ._runtime import (
+    LATER,
+    Envelope,
+    Gathered,
+    GatheringActor,
+    GatheringInbox,
+    refuse,
+    tell,
+)
+from ._signals import Forwarded, Ref
+from ._subscriber import SubscriberActor
+from ._writer import Operation
+from .messages import Claim, Publish, Settle
+
+logger = logging.getLogger("blockqueue")
+
+
+class _Inbox(GatheringInbox):
+    gathers = Publish
+
+
+class JobActor(GatheringActor):
+    """Owns one topic's publishes that are not written yet, and its SubscriberActors."""
+
+    def __init__(self, engine: Engine, supervisor: Ref, topic: Topic) -> None:
+        super().__init__(engine.pool)
+        self.topic = topic
+        self._engine = engine
+        self._supervisor = supervisor
+        self._subscribers: dict[str, Ref] = {}
+        self._restarts: dict[str, Restarts] = {}
+
+    def on_receive(self, message: Any) -> Any:
+        match message:
+            case Claim() | Settle():
+                return self._forward(message)
+            case signals.FindSubscriber(name):
+                return self._subscriber(name)
+            case signals.Wake() | signals.Flush():
+                self._tell_all(message)
+            case signals.SubscriberStopped(name):
+                self._subscribers.pop(name, None)
+            case signals.SubscriberFailed():
+                self._replace(message)
+            case signals.SubscriberGone(name, error):
+                self._end_subscriber(name, error)
+            case signals.Adopt(children):
+                self._subscribers.update(children)
+                self._tell_all(signals.Supervisor(self.actor_ref))
+            case signals.Gone(error):
+                self._end(error)
+            case signals.StopIfIdle():
+                self._stop_if_idle()
+            case _:
+                raise TypeError(f"a JobActor cannot handle {message!r}")
+        return None
+
+    # Publishing.
+
+    @staticmethod
+    def _create_actor_inbox() -> _Inbox:
+        return _Inbox()
+
+    def write_gathered(self) -> None:
+        publishes = _Publishes(self)
+        self._engine.write(Operation(publishes.run, publishes.begin, publishes.finish))
+
+    @property
+    def has_listeners(self) -> bool:
+        """Whether anybody must hear of a publish. Read by the writer."""
+        return bool(self._subscribers)
+
+    # Supervising.
+
+    def _subscriber(self, name: str) -> Ref:
+        ref = self._subscribers.get(name)
+        if ref is None or not ref.is_alive():
+            with self._engine.store.reading() as snapshot:
+                found = subscriber_named(snapshot, self.topic.id, name)
+            ref = SubscriberActor.start(self._engine, self.actor_ref, found)
+            self._subscribers[name] = ref
+        return ref
+
+    def _forward(self, message: Claim | Settle) -> Any:
+        forwarded = Forwarded(message, self.reply_to)
+        try:
+            self._subscriber(message.subscriber).actor_inbox.put(forwarded)
+        except pykka.ActorDeadError:  # it stopped a moment ago
+            self._subscribers.pop(message.subscriber, None)
+            self._subscriber(message.subscriber).actor_inbox.put(forwarded)
+        return LATER
+
+    def _replace(self, failed: signals.SubscriberFailed) -> None:
+        """Start a failed actor anew, with the consumers and messages it left behind."""
+        self._subscribers.pop(failed.name, None)
+        try:
+            if not self._restarts.setdefault(failed.name, Restarts()).allowed():
+                raise RuntimeError(f"subscriber {failed.name!r} keeps failing") from failed.error
+            ref = self._subscriber(failed.name)
+        except BaseException as error:
+            for waiter in failed.waiters:
+                waiter.promise.fail(error)
+            refuse(failed.rest, error)
+            if isinstance(error, BlockQueueError):
+                return
+            raise
+        ref.actor_inbox.put(Forwarded(signals.Carried(failed.waiters), None))
+        for envelope in failed.rest:
+            ref.actor_inbox.put(envelope)
+
+    def _end_subscriber(self, name: str, error: BaseException) -> None:
+        ref = self._subscribers.pop(name, None)
+        if ref is not None:
+            tell(ref, signals.Gone(error))
+
+    def _tell_all(self, message: Any) -> None:
+        for ref in self._subscribers.values():
+            tell(ref, message)
+
+    # Ending.
+
+    def _end(self, error: BaseException) -> None:
+        self._tell_all(signals.Gone(error))
+        self._subscribers = {}
+        self.close(error)
+        tell(self._supervisor, signals.JobStopped(self.topic))
+
+    def _stop_if_idle(self) -> None:
+        self._tell_all(signals.StopIfIdle())
+        idle = time.monotonic() - self.used_at >= self._engine.idle_s
+        if idle and not self._subscribers and self.close_if_empty():
+            tell(self._supervisor, signals.JobStopped(self.topic))
+
+    def on_failed(self, error: BaseException, rest: Sequence[Envelope]) -> None:
+        # Publishes that have been gathered are the writer's, and go on without this actor.
+        failed = signals.JobFailed(self.topic, error, dict(self._subscribers), rest)
+        if not tell(self._supervisor, failed):
+            refuse(failed.rest, error)
+
+
+class _Publishes(Gathered):
+    """The publishes that one write serves."""
+
+    def __init__(self, job: JobActor) -> None:
+        super().__init__(job.actor_inbox)
+        self._job = job
+
+    def run(self, tx: Tx) -> list[Published]:
+        batches = [batch for envelope in self.begun for batch in envelope.message.batches]
+        return publish_in(tx, self._job.topic.id, batches)
+
+    def finish(self, published: list[Published], error: BaseException | None) -> None:
+        """Give each caller its part of what was written, and wake who waits for messages."""
+        if error is not None:
+            self.fail(error)
+            if isinstance(error, NotFound):  # another process has deleted the topic
+                tell(self._job.actor_ref, signals.Gone(error))
+            return
+        start = 0
+        for envelope in self.begun:
+            stop = start + len(envelope.message.batches)
+            if envelope.reply_to is not None:
+                envelope.reply_to.complete(published[start:stop])
+            start = stop
+        if self._job.has_listeners:
+            tell(self._job.actor_ref, signals.Wake())

@@ -1,0 +1,109 @@
+"""The root of the actors: finds or starts the topics' actors, and supervises them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from blockqueue.storage import BlockQueueError, Topic, Unavailable, topic_named
+
+from . import _signals as signals
+from ._engine import Engine
+from ._job import JobActor
+from ._restarts import Restarts
+from ._runtime import Envelope, PooledActor, refuse, tell
+from ._signals import Forwarded, Ref
+
+
+class _LookAround(NamedTuple):
+    """Time to see which actors are idle."""
+
+
+class QueueActor(PooledActor):
+    """Owns the topics' actors. There is one per process and database."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine.pool)
+        self._engine = engine
+        self._jobs: dict[str, Ref] = {}
+        self._restarts: dict[str, Restarts] = {}
+        self._looking_around = False
+
+    def on_receive(self, message: Any) -> Any:
+        match message:
+            case signals.FindJob(name):
+                return self._job(name)
+            case signals.Wake() | signals.Flush():
+                self._tell_all(message)
+            case signals.TopicGone(name, error):
+                ref = self._jobs.pop(name, None)
+                if ref is not None:
+                    tell(ref, signals.Gone(error))
+            case signals.JobStopped(topic):
+                self._forget(topic)
+            case signals.JobFailed():
+                self._replace(message)
+            case signals.Gone(error):
+                self._tell_all(message)
+                self.close(error)
+            case _LookAround():
+                self._looking_around = False
+                self._tell_all(signals.StopIfIdle())
+                self._look_around_later()
+            case _:
+                raise TypeError(f"a QueueActor cannot handle {message!r}")
+        return None
+
+    def _job(self, name: str) -> Ref:
+        ref = self._jobs.get(name)
+        if ref is None or not ref.is_alive():
+            with self._engine.store.reading() as snapshot:
+                found = topic_named(snapshot, name)
+            ref = self._start(found)
+        return ref
+
+    def _start(self, topic: Topic) -> Ref:
+        ref = JobActor.start(self._engine, self.actor_ref, topic)
+        self._jobs[topic.name] = ref
+        self._look_around_later()
+        return ref
+
+    def _forget(self, topic: Topic) -> None:
+        ref = self._jobs.get(topic.name)
+        if ref is not None and not ref.is_alive():  # not a newer topic of that name
+            del self._jobs[topic.name]
+            self._restarts.pop(topic.name, None)
+
+    def _replace(self, failed: signals.JobFailed) -> None:
+        """Start a failed actor anew, with the children and messages it left behind."""
+        name = failed.topic.name
+        if not self._restarts.setdefault(name, Restarts()).allowed():
+            refuse(failed.rest, failed.error)
+            for child in failed.children.values():
+                tell(child, signals.Gone(_gave_up(failed.error)))
+            raise RuntimeError(f"topic {name!r} keeps failing") from failed.error
+        ref = self._start(failed.topic)
+        ref.actor_inbox.put(Forwarded(signals.Adopt(failed.children), None))
+        for envelope in failed.rest:
+            ref.actor_inbox.put(envelope)
+
+    def _tell_all(self, message: Any) -> None:
+        for ref in self._jobs.values():
+            tell(ref, message)
+
+    def _look_around_later(self) -> None:
+        if self._jobs and not self._looking_around:
+            self._looking_around = True
+            delay_ms = max(1, round(self._engine.idle_s * 500))
+            self._engine.alarm.after(delay_ms, partial(tell, self.actor_ref, _LookAround()))
+
+    def on_failed(self, error: BaseException, rest: Sequence[Envelope]) -> None:
+        given_up = _gave_up(error)
+        refuse(rest, given_up)
+        self._tell_all(signals.Gone(given_up))
+        self._engine.fatal(given_up)
+
+
+def _gave_up(error: BaseException) -> BlockQueueError:
+    return Unavailable(f"the queue gave up after repeated failures: {error!r}")

@@ -1,0 +1,279 @@
+"""A subscriber's actor: who waits for messages, who gets them, and when to look again."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from blockqueue.storage import (
+    Ack,
+    Delivery,
+    NotFound,
+    Paused,
+    Settled,
+    Subscriber,
+    Tx,
+    claim_in,
+    look,
+    settle_in,
+)
+
+from . import _signals as signals
+from ._engine import Engine
+from ._promise import Promise
+from ._runtime import (
+    LATER,
+    Envelope,
+    Gathered,
+    GatheringActor,
+    GatheringInbox,
+    refuse,
+    tell,
+)
+from ._signals import Ref, Waiter
+from ._writer import Operation
+from .messages import Claim, Settle
+
+
+class _Due(NamedTuple):
+    """The time has come for which the alarm was set."""
+
+    due_ms: int
+
+
+class _Claimed(NamedTuple):
+    """A claim has ended; these got nothing and wait on."""
+
+    unserved: Sequence[Waiter]
+
+
+class _Inbox(GatheringInbox):
+    gathers = Settle
+
+
+class SubscriberActor(GatheringActor):
+    """Owns one subscriber's waiting consumers, in the order they came.
+
+    All that wait are served by one claim at a time, after a look by a reader that there is
+    something. Every commit that could help is followed by a ``Wake``, and a wake that comes
+    in while a claim runs leads to another look: none is lost.
+    """
+
+    def __init__(self, engine: Engine, supervisor: Ref, subscriber: Subscriber) -> None:
+        super().__init__(engine.pool)
+        self.subscriber = subscriber
+        self._engine = engine
+        self._supervisor = supervisor
+        self._waiters: deque[Waiter] = deque()
+        #: Those for whom a claim is on its way.
+        self._claiming: Sequence[Waiter] = ()
+        self._look_again = False
+        self._alarm_ms: int | None = None
+
+    def on_receive(self, message: Any) -> Any:
+        match message:
+            case Claim():
+                return self._queue_claim(message)
+            case signals.Wake():
+                pass
+            case _Claimed(unserved):
+                self._claiming = ()
+                self._waiters.extendleft(reversed(unserved))
+            case _Due(due_ms):
+                if self._alarm_ms == due_ms:
+                    self._alarm_ms = None
+            case signals.Carried(waiters):
+                self._waiters.extend(waiters)
+            case signals.Supervisor(job):
+                self._supervisor = job
+            case signals.Flush():
+                self._flush()
+            case signals.Gone(error):
+                self._end(error)
+            case signals.StopIfIdle():
+                return self._stop_if_idle()
+            case _:
+                raise TypeError(f"a SubscriberActor cannot handle {message!r}")
+        self._look_again = True
+        return None
+
+    def _queue_claim(self, message: Claim) -> Any:
+        wait_ms = 0 if self._engine.draining else message.wait_ms
+        deadline_ms = self._engine.clock.now_ms() + wait_ms
+        promise = self.reply_to or Promise()
+        self._waiters.append(
+            Waiter(message.limit, message.lease_ms, deadline_ms, message.through_pause, promise)
+        )
+        self._look_again = True
+        return LATER
+
+    def on_drained(self) -> None:
+        if self._look_again and self._waiters and not self._claiming:
+            self._look_again = False
+            try:
+                self._serve()
+            except NotFound as error:  # another process has deleted it
+                self._end(error)
+
+    # Claiming.
+
+    def _serve(self) -> None:
+        """Claim for those who wait if there is something, else see to it that we are woken."""
+        with self._engine.store.reading() as snapshot:
+            seen = look(snapshot, self.subscriber.id)
+            now_ms = snapshot.now_ms
+        if seen.paused:
+            for waiter in self._waiters:
+                if not waiter.through_pause:
+                    waiter.promise.fail(Paused("the subscriber or its topic is paused"))
+        elif seen.ready and self._claim():
+            return
+        for waiter in self._waiters:
+            if waiter.deadline_ms <= now_ms:
+                waiter.promise.complete([])
+        self._waiters = deque(waiter for waiter in self._waiters if not waiter.promise.is_done)
+        if self._waiters:
+            due_ms = min(waiter.deadline_ms for waiter in self._waiters)
+            if seen.due_ms is not None and not seen.paused:
+                due_ms = min(due_ms, seen.due_ms)
+            self._wake_at(due_ms)
+
+    def _wake_at(self, due_ms: int) -> None:
+        if self._alarm_ms is None or due_ms < self._alarm_ms:
+            self._alarm_ms = due_ms
+            self._engine.alarm.at(due_ms, partial(tell, self.actor_ref, _Due(due_ms)))
+
+    def _claim(self) -> bool:
+        waiters = tuple(waiter for waiter in self._waiters if not waiter.promise.is_done)
+        self._waiters.clear()
+        if not waiters:
+            return False
+        self._claiming = waiters
+        run = partial(_claim_for, self.subscriber.id, waiters)
+        finish = partial(_hand_out, self._engine, self.actor_ref, waiters)
+        self._engine.write(Operation(run, _always, finish, urgent=True))
+        return True
+
+    # Settling.
+
+    @staticmethod
+    def _create_actor_inbox() -> _Inbox:
+        return _Inbox()
+
+    def write_gathered(self) -> None:
+        settlements = _Settlements(self)
+        self._engine.write(
+            Operation(settlements.run, settlements.begin, settlements.finish, urgent=True)
+        )
+
+    @property
+    def has_waiters(self) -> bool:
+        """Whether anybody waits for messages. Read by the writer."""
+        return bool(self._waiters)
+
+    # Ending.
+
+    def _flush(self) -> None:
+        for waiter in self._waiters:
+            waiter.promise.complete([])
+        self._waiters.clear()
+
+    def _end(self, error: BaseException) -> None:
+        for waiter in self._waiters:
+            waiter.promise.fail(error)
+        self._waiters.clear()
+        self.close(error)
+        tell(self._supervisor, signals.SubscriberStopped(self.subscriber.name))
+
+    def _stop_if_idle(self) -> None:
+        busy = self._waiters or self._claiming
+        idle = time.monotonic() - self.used_at >= self._engine.idle_s
+        if not busy and idle and self.close_if_empty():
+            tell(self._supervisor, signals.SubscriberStopped(self.subscriber.name))
+
+    def on_failed(self, error: BaseException, rest: Sequence[Envelope]) -> None:
+        # A claim on its way may still serve its waiters. If the next actor serves one
+        # twice, the second claim finds it served and is undone.
+        waiters = (*self._claiming, *self._waiters)
+        failed = signals.SubscriberFailed(self.subscriber.name, error, waiters, rest)
+        if not tell(self._supervisor, failed):
+            for waiter in waiters:
+                waiter.promise.fail(error)
+            refuse(failed.rest, error)
+
+
+def _claim_for(subscriber_id: int, waiters: Sequence[Waiter], tx: Tx) -> list[list[Delivery]]:
+    """Claim for each waiter in turn until nothing is left. Runs on the writer."""
+    claimed: list[list[Delivery]] = []
+    for waiter in waiters:
+        if waiter.promise.is_done:
+            claimed.append([])
+            continue
+        found = claim_in(tx, subscriber_id, waiter.limit, waiter.lease_ms)
+        claimed.append(found)
+        if not found:
+            break
+    return claimed
+
+
+def _hand_out(
+    engine: Engine,
+    ref: Ref,
+    waiters: Sequence[Waiter],
+    claimed: list[list[Delivery]] | None,
+    error: BaseException | None,
+) -> None:
+    """Give each waiter what was claimed for it. Runs on the writer, after the commit."""
+    unserved: list[Waiter] = []
+    served = claimed or []
+    for index, waiter in enumerate(waiters):
+        deliveries = served[index] if index < len(served) else []
+        if error is None or (isinstance(error, Paused) and waiter.through_pause):
+            if not deliveries:
+                unserved.append(waiter)
+            elif not waiter.promise.complete(deliveries):
+                engine.release(deliveries)  # the consumer has gone
+        else:
+            waiter.promise.fail(error)
+    tell(ref, _Claimed(unserved))  # if it has died, the next actor has them already
+
+
+def _always() -> bool:
+    return True
+
+
+class _Settlements(Gathered):
+    """The settlements that one write serves, the acks of all callers as one."""
+
+    def __init__(self, actor: SubscriberActor) -> None:
+        super().__init__(actor.actor_inbox)
+        self._actor = actor
+
+    def run(self, tx: Tx) -> list[list[Settled]]:
+        calls: list[Settle] = [envelope.message for envelope in self.begun]
+        settle = partial(settle_in, tx, self._actor.subscriber.id)
+        if len(calls) == 1:
+            return [settle(calls[0].settlement, calls[0].handles)]
+        acks = [call for call in calls if isinstance(call.settlement, Ack)]
+        handles = [handle for call in acks for handle in call.handles]
+        acked = iter(settle(Ack(), handles) if handles else ())
+        return [
+            [next(acked) for _ in call.handles]
+            if isinstance(call.settlement, Ack)
+            else settle(call.settlement, call.handles)
+            for call in calls
+        ]
+
+    def finish(self, settled: list[list[Settled]], error: BaseException | None) -> None:
+        """Give each caller its outcomes; a nack may be due at once for one who waits."""
+        if error is not None:
+            self.fail(error)
+            return
+        for envelope, outcomes in zip(self.begun, settled, strict=True):
+            if envelope.reply_to is not None:
+                envelope.reply_to.complete(outcomes)
+        if self._actor.has_waiters:
+            tell(self._actor.actor_ref, signals.Wake())

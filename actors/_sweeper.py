@@ -1,0 +1,151 @@
+"""The actor that does what nobody asks for: expired leases, retention, other processes' news.
+
+One process at a time holds the sweeper's role, by a lock that the system frees when it
+dies. An idle queue costs a look at a few mapped numbers twice a second, and no query.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+from blockqueue.storage import (
+    FileLock,
+    Position,
+    Tx,
+    delete_step_in,
+    expire_in,
+    mark_step_in,
+    next_delete_ms,
+    purge_step_in,
+    vacuum_step_in,
+)
+
+from . import _signals as signals
+from ._engine import Engine
+from ._promise import Promise
+from ._runtime import PooledActor, tell
+from ._signals import Ref
+
+logger = logging.getLogger("blockqueue")
+
+_TICK_MS = 500
+# Maintenance follows the first change after it by this long, so that a busy queue is
+# looked through every few seconds and not after each commit.
+_REST_MS = 2_000
+
+
+class _Tick(NamedTuple):
+    """Half a second has passed."""
+
+
+class _Ended(NamedTuple):
+    """An operation that the sweeper gave to the writer has ended."""
+
+    value: Any
+    error: BaseException | None
+
+
+class SweeperActor(PooledActor):
+    """Looks every half second; works through the writer, one short step at a time."""
+
+    def __init__(self, engine: Engine, queue: Ref) -> None:
+        super().__init__(engine.pool)
+        self._engine = engine
+        self._queue = queue
+        self._role = FileLock(engine.store.path + "-hints")
+        self._has_role = False
+        self._foreign_commits = engine.store.foreign_commits
+        self._working = False
+        #: The steps of the maintenance pass under way that are still to be done.
+        self._steps: list[Callable[[Tx], bool]] = []
+        self._seen_commits = -1
+        self._rest_until_ms = 0
+        self._delete_ms: int | None = None
+        self._tick_later()
+
+    def _tick_later(self) -> None:
+        self._engine.alarm.after(_TICK_MS, partial(tell, self.actor_ref, _Tick()))
+
+    def on_receive(self, message: Any) -> Any:
+        match message:
+            case _Tick():
+                self._tick_later()
+                self._tell_foreign_commits()
+                self._work()
+            case _Ended(value, error):
+                self._on_ended(value, error)
+            case signals.Gone():
+                self.close()
+            case _:
+                raise TypeError(f"a SweeperActor cannot handle {message!r}")
+        return None
+
+    def on_stop(self) -> None:
+        self._role.close()
+
+    def _tell_foreign_commits(self) -> None:
+        """Wake those who wait if another process has committed something."""
+        foreign = self._engine.store.foreign_commits
+        if foreign != self._foreign_commits:
+            self._foreign_commits = foreign
+            tell(self._queue, signals.Wake())
+
+    def _work(self) -> None:
+        """Start the next operation, if there is anything to do and none under way."""
+        if self._working or self._engine.store.failed is not None:
+            return
+        now_ms = self._engine.clock.now_ms()
+        lease_due_ms = self._engine.store.hints.lease_due_ms
+        expired = lease_due_ms is not None and lease_due_ms <= now_ms
+        if not self._steps and self._pass_due(now_ms):
+            self._steps = [
+                partial(mark_step_in, position=Position()),
+                delete_step_in,
+                purge_step_in,
+                vacuum_step_in,
+            ]
+        if not (expired or self._steps) or not self._take_role():
+            return
+        run = expire_in if expired else partial(_step, self._steps)
+        self._working = True
+        self._engine.change(run).on_done(partial(_tell_ended, self.actor_ref))
+
+    def _take_role(self) -> bool:
+        self._has_role = self._has_role or self._role.try_acquire()
+        return self._has_role
+
+    def _pass_due(self, now_ms: int) -> bool:
+        if now_ms < self._rest_until_ms:
+            return False
+        if self._delete_ms is not None and self._delete_ms <= now_ms:
+            return True
+        return self._engine.store.hints.commits != self._seen_commits
+
+    def _on_ended(self, value: Any, error: BaseException | None) -> None:
+        self._working = False
+        if error is not None:  # the disk is full, say: the next tick tries again
+            logger.warning("maintenance was put off: %s", error)
+            return
+        if isinstance(value, _PassEnded):
+            self._seen_commits = self._engine.store.hints.commits
+            self._rest_until_ms = self._engine.clock.now_ms() + _REST_MS
+            self._delete_ms = value.delete_ms
+        self._work()
+
+
+class _PassEnded(NamedTuple):
+    delete_ms: int | None
+
+
+def _step(steps: list[Callable[[Tx], bool]], tx: Tx) -> _PassEnded | None:
+    """Do one step of a maintenance pass. Runs on the writer."""
+    if not steps[0](tx):
+        steps.pop(0)
+    return None if steps else _PassEnded(next_delete_ms(tx))
+
+
+def _tell_ended(ref: Ref, promise: Promise[Any]) -> None:
+    tell(ref, _Ended(promise.value, promise.error))

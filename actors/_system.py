@@ -1,0 +1,216 @@
+"""A running queue: one database and its actors, started and stopped in order."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any, TypeVar
+
+import pykka
+
+from blockqueue.storage import (
+    BlockQueueError,
+    Clock,
+    NotFound,
+    QueueClosed,
+    Snapshot,
+    Store,
+    Tx,
+)
+
+from . import _signals as signals
+from ._admission import BYTES_MAX, MESSAGES_MAX, Admission
+from ._engine import Engine
+from ._promise import Promise
+from ._queue import QueueActor
+from ._runtime import Pool, tell
+from ._signals import Forwarded, Ref
+from ._sweeper import SweeperActor
+
+logger = logging.getLogger("blockqueue")
+
+R = TypeVar("R")
+
+IDLE_S = 60.0
+_POOL_THREADS = 4
+_STOP_S = 8.0
+_FIND_S = 10.0
+
+
+class System:
+    """The actors over one database. Safe for any thread; not for a forked child."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        clock: Clock | None = None,
+        idle_s: float = IDLE_S,
+        messages_max: int = MESSAGES_MAX,
+        bytes_max: int = BYTES_MAX,
+        on_fatal: Callable[[BlockQueueError], None] | None = None,
+    ) -> None:
+        self.store = Store(path, clock=clock)
+        self.admission = Admission(messages_max, bytes_max)
+        #: Why the queue refuses work, once it does.
+        self.failed: BlockQueueError | None = None
+        self._on_fatal = on_fatal
+        self._stopping = threading.Lock()  # held by the one call of ``close`` that stops
+        self._closed = False
+        self._pool = Pool("blockqueue-actors", _POOL_THREADS)
+        self._engine = Engine(self.store, self._pool, idle_s=idle_s, on_fatal=self._fail)
+        self._queue: Ref = QueueActor.start(self._engine)
+        self._sweeper: Ref = SweeperActor.start(self._engine, self._queue)
+        self._jobs: dict[str, Ref] = {}  # a cache: an entry may be dead, never wrong
+
+    @property
+    def clock(self) -> Clock:
+        return self.store.clock
+
+    def _fail(self, error: BlockQueueError) -> None:
+        logger.critical("the queue stops: %s", error)
+        self.failed = self.failed or error
+        if self._on_fatal is not None:
+            self._on_fatal(error)
+
+    def _check_open(self) -> None:
+        if self.failed is not None:
+            raise QueueClosed(f"the queue has stopped: {self.failed}") from self.failed
+        if self._closed:
+            raise QueueClosed("the queue is closed")
+
+    # Asking.
+
+    def job(self, topic: str) -> Ref:
+        """Return the actor of a topic, started if need be. Raises TopicNotFound."""
+        self._check_open()
+        ref = self._jobs.get(topic)
+        if ref is None or not ref.is_alive():
+            try:
+                ref = self._jobs[topic] = self._queue.ask(signals.FindJob(topic), timeout=_FIND_S)
+            except pykka.ActorDeadError as error:
+                self._check_open()
+                raise QueueClosed("the queue is closing") from error
+        return ref
+
+    def ask(self, topic: str, message: Any) -> Promise[Any]:
+        """Send a message to a topic's actor; the promise is its answer. Does not wait."""
+        promise: Promise[Any] = Promise()
+        self._send(topic, Forwarded(message, promise))
+        return promise
+
+    def _send(self, topic: str, envelope: Forwarded) -> None:
+        while True:
+            try:
+                self.job(topic).actor_inbox.put(envelope)
+            except pykka.ActorDeadError:  # it has just stopped, being idle: find the next one
+                self._jobs.pop(topic, None)
+            else:
+                return
+
+    def call(self, topic: str, message: Any, timeout: float) -> Any:
+        """Send a message to a topic's actor and wait for the answer."""
+        try:
+            return self._call(topic, message, timeout)
+        except NotFound:
+            # Another process may have deleted the topic and made a new one of that name.
+            self._jobs.pop(topic, None)
+            return self._call(topic, message, timeout)
+
+    def _call(self, topic: str, message: Any, timeout: float) -> Any:
+        self.job(topic)  # if the topic is not there, say so before anything is sent
+        promise: Promise[Any] = Promise()
+        self._pool.lend(partial(self._send, topic, Forwarded(message, promise)), promise)
+        return promise.result(timeout)
+
+    def change(self, run: Callable[[Tx], R], timeout: float) -> R:
+        """Run ``run`` in the writer's next transaction and return what it returns."""
+        self._check_open()
+        promise: Promise[R] = Promise()
+        self._pool.lend(partial(self._engine.change, run, promise), promise)
+        return promise.result(timeout)
+
+    def reading(self) -> AbstractContextManager[Snapshot]:
+        """Open a consistent view of the database."""
+        self._check_open()
+        return self.store.reading()
+
+    def release(self, deliveries: Any) -> None:
+        """Undo a claim that nobody received."""
+        self._engine.release(deliveries)
+
+    # What the actors must be told after a change.
+
+    def topic_gone(self, name: str, error: BlockQueueError) -> None:
+        self._jobs.pop(name, None)
+        tell(self._queue, signals.TopicGone(name, error))
+
+    def subscriber_gone(self, topic: str, name: str, error: BlockQueueError) -> None:
+        ref = self._jobs.get(topic)
+        if ref is not None:
+            tell(ref, signals.SubscriberGone(name, error))
+
+    def wake(self, topic: str) -> None:
+        """Let the topic's waiting consumers look again."""
+        ref = self._jobs.get(topic)
+        if ref is not None:
+            tell(ref, signals.Wake())
+
+    # Stopping.
+
+    def flush(self) -> None:
+        """Answer all waiting consumers with an empty list; from now on nobody waits."""
+        self._engine.draining = True
+        tell(self._queue, signals.Flush())
+
+    def close(self) -> bool:
+        """Stop: answer who waits, write what was admitted, checkpoint, close. Idempotent.
+
+        Returns whether everything ended in time.
+        """
+        with self._stopping:
+            if self._closed:
+                return True
+            deadline = time.monotonic() + _STOP_S
+            self.flush()
+            self._closed = True
+            self._await_admitted(deadline)
+            gone = QueueClosed("the queue is closing")
+            tell(self._sweeper, signals.Gone(gone))
+            tell(self._queue, signals.Gone(gone))
+            self._engine.alarm.stop()
+            self._stop_writer(deadline)
+            ended = self._pool.stop(max(0.1, deadline - time.monotonic()))
+            self.store.close()
+            return ended
+
+    def _await_admitted(self, deadline: float) -> None:
+        """Wait for a turn of every actor that may still hand something to the writer."""
+        try:
+            for ref in list(self._jobs.values()):
+                ref.ask(signals.Flush(), block=False).get(
+                    timeout=max(0.1, deadline - time.monotonic())
+                )
+            self._engine.change(_nothing).get(timeout=max(0.1, deadline - time.monotonic()))
+        except (pykka.ActorDeadError, pykka.Timeout, BlockQueueError):
+            pass  # it has stopped, or is stuck: its callers are answered below
+
+    def _stop_writer(self, deadline: float) -> None:
+        try:
+            self._engine.writer.stop(timeout=max(0.1, deadline - time.monotonic()))
+        except pykka.Timeout:
+            logger.error("the writer did not end in time")
+
+    def abandon(self) -> None:
+        """Let go in a forked child: no thread of this exists here."""
+        self._closed = True
+        self.store.abandon()
+
+
+def _nothing(tx: Tx) -> None:
+    """An operation that is done when those before it are."""

@@ -1,0 +1,149 @@
+"""The only actor that writes: group commit without a timer.
+
+While one group is being committed the next one gathers in the inbox. So a lone caller
+waits for one commit, and a hundred callers share one.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import apsw
+import msgspec
+
+from blockqueue.storage import BlockQueueError, QueueClosed, Store, Tx, Unavailable, Withdrawn
+
+from ._runtime import LATER, Envelope, Pool, PooledActor, refuse
+
+logger = logging.getLogger("blockqueue")
+
+_GROUP_S_MAX = 0.020
+
+
+class Operation(msgspec.Struct):
+    """A piece of work for the writer: ``begin``, ``run`` in a transaction, then ``finish``.
+
+    ``begin`` says whether it is still wanted; it is asked once, just before the work, while
+    ``run`` may be repeated after a rollback. ``finish`` gets the value or the error, after
+    the commit, on the thread that committed. ``urgent`` ones go before the others.
+    """
+
+    run: Callable[[Tx], Any]
+    begin: Callable[[], bool]
+    finish: Callable[[Any, BaseException | None], object]
+    urgent: bool = False
+    begun: bool = False
+
+
+class _Undone(Exception):
+    """An operation failed after it had changed something: the group is rolled back."""
+
+
+class WriterActor(PooledActor):
+    """Owns the store's write transactions: whichever thread pumps it, it is one at a time."""
+
+    blocks = True
+
+    def __init__(self, pool: Pool, store: Store, on_fatal: Callable[[BlockQueueError], None]):
+        super().__init__(pool)
+        self._store = store
+        self._on_fatal = on_fatal
+        self._operations: list[Operation] = []
+
+    def on_receive(self, message: Operation) -> Any:
+        self._operations.append(message)
+        return LATER
+
+    def on_drained(self) -> None:
+        self._operations.sort(key=lambda operation: not operation.urgent)
+        while self._operations and self._store.failed is None:
+            count = self._commit(self._operations)
+            del self._operations[:count]
+        if self._store.failed is not None:
+            self._give_up(self._store.failed, self.actor_inbox.close())
+
+    def _give_up(self, error: BlockQueueError, rest: Sequence[Envelope]) -> None:
+        """Refuse all work for good: only opening the database anew tells what it holds."""
+        self.close()
+        for operation in (*self._operations, *(envelope.message for envelope in rest)):
+            if isinstance(operation, Operation):
+                operation.finish(None, _not_written(error))
+        refuse(rest, error)
+        self._on_fatal(error)
+
+    def _commit(self, operations: Sequence[Operation]) -> int:
+        """Commit as many operations as fit into one group; return how many that were."""
+        done: list[tuple[Operation, Any, BaseException | None]] = []
+        try:
+            with self._store.transaction() as tx:
+                self._run_group(tx, operations, done)
+        except _Undone:
+            return self._commit_singly(operations[: len(done) + 1])
+        except (BlockQueueError, apsw.Error) as error:
+            # Whoever met the error is the one after ``done``, and will be first next time.
+            count = max(1, len(done))
+            if self._store.failed is None and count > 1:
+                return self._commit_singly(operations[:count])
+            for operation in operations[:count]:
+                operation.finish(None, error)
+            return count
+        for operation, value, failure in done:
+            operation.finish(value, failure)
+        return len(done)
+
+    def _run_group(
+        self,
+        tx: Tx,
+        operations: Sequence[Operation],
+        done: list[tuple[Operation, Any, BaseException | None]],
+    ) -> None:
+        started = time.monotonic()
+        for operation in operations:
+            if done and time.monotonic() - started > _GROUP_S_MAX:
+                break
+            done.append((operation, *self._run(tx, operation)))
+
+    def _run(self, tx: Tx, operation: Operation) -> tuple[Any, BaseException | None]:
+        """Run one operation; return its value or error. Raises _Undone after a half change."""
+        if not operation.begun and not operation.begin():
+            return None, Withdrawn("nobody wants it any more; nothing was written")
+        operation.begun = True
+        changes = tx.total_changes()
+        try:
+            return operation.run(tx), None
+        except apsw.Error:
+            raise
+        except Exception as error:
+            if not isinstance(error, BlockQueueError):
+                logger.exception("an operation failed")
+            if tx.total_changes() != changes:
+                raise _Undone from error
+            return None, error
+
+    def _commit_singly(self, operations: Sequence[Operation]) -> int:
+        """Commit each operation by itself, so that one that fails spoils no other."""
+        for operation in operations:
+            if self._store.failed is not None:
+                operation.finish(None, _not_written(self._store.failed))
+                continue
+            try:
+                with self._store.transaction() as tx:
+                    value, failure = self._run(tx, operation)
+            except _Undone as undone:
+                value, failure = None, undone.__cause__
+            except Exception as error:
+                value, failure = None, error
+            operation.finish(value, failure)
+        return len(operations)
+
+    def on_failed(self, error: BaseException, rest: Sequence[Envelope]) -> None:
+        fatal = self._store.failed or Unavailable(f"the writer failed: {error!r}")
+        self._store.failed = fatal
+        self._give_up(fatal, rest)
+
+
+def _not_written(error: BlockQueueError) -> QueueClosed:
+    return QueueClosed(f"nothing was written, the queue has stopped: {error}")

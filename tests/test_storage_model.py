@@ -1,0 +1,109 @@
+"""The storage behaves as the naive model does, and a storage that is broken is caught."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from blockqueue.storage import State, _cursors, _retention
+from blockqueue.storage._cursors import Cursor
+from blockqueue.storage._runs import Run
+from blockqueue.storage._settle import Settlement, _Lane
+from blockqueue.storage._store import Snapshot, Store, Tx
+
+from .storage_machine import StorageMachine
+
+# BLOCKQUEUE_MODEL_EXAMPLES=5000 walks for as long as somebody cares to wait.
+EXAMPLES = int(os.environ.get("BLOCKQUEUE_MODEL_EXAMPLES", 2 * settings.default.max_examples))
+
+WALKS = settings(
+    max_examples=EXAMPLES,
+    stateful_step_count=40,
+    # A walk is slow and draws much; that is what it is for.
+    suppress_health_check=list(HealthCheck),
+)
+
+# The same walks each time, no shrinking, nothing remembered: only whether it fails counts.
+CONTROL = settings(
+    WALKS,
+    max_examples=300,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],
+    report_multiple_bugs=False,
+)
+
+
+@pytest.mark.timeout(0 if "BLOCKQUEUE_MODEL_EXAMPLES" in os.environ else 600)
+def test_random_walks_agree_with_the_naive_model() -> None:
+    """Whatever happens in whatever order, every delivery is where the model says."""
+    run_state_machine_as_test(StorageMachine, settings=WALKS)
+
+
+def join_whatever_touches(patch: pytest.MonkeyPatch) -> None:
+    """History with different failure counts becomes one run."""
+    patch.setattr(Run, "joins", lambda run, other: run.state == other.state)
+
+
+def skip_the_generation_check(patch: pytest.MonkeyPatch) -> None:
+    """A receipt works for ever."""
+    patch.setattr(_Lane, "_proven", lambda lane, run, handle: True)
+
+
+def honour_leases_that_ran_out(patch: pytest.MonkeyPatch) -> None:
+    """Until the sweep comes by, a lease lives on."""
+    patch.setattr(Settlement, "accepts", lambda self, run, now_ms: run.state == State.LEASED)
+
+
+def leave_the_cursor_behind(patch: pytest.MonkeyPatch) -> None:
+    """A row covers the cursor."""
+    patch.setattr(Cursor, "skip_rows", lambda cursor: None)
+
+
+def retry_in_the_wrong_order(patch: pytest.MonkeyPatch) -> None:
+    """Among the due the oldest number comes first instead of the one due the longest."""
+    wrong = _cursors._DUE.replace("ORDER BY due_ms, first_seq", "ORDER BY first_seq")
+    assert wrong != _cursors._DUE
+    patch.setattr(_cursors, "_DUE", wrong)
+
+
+def delete_what_is_needed(patch: pytest.MonkeyPatch) -> None:
+    """Retention forgets that dead letters and retries need their block."""
+    patch.setattr(_retention, "_needed", lambda *_: [])
+
+
+def keep_blocks_that_were_rolled_back(patch: pytest.MonkeyPatch) -> None:
+    """The cache keeps a block whose numbers another one will get."""
+    patch.setattr(Tx, "_keep", Snapshot._keep)
+
+
+def forget_the_lease_hint(patch: pytest.MonkeyPatch) -> None:
+    """A new hints file says that nothing is leased."""
+    patch.setattr(Store, "_correct_lease_hint", lambda store: store.hints.set_lease_due(None))
+
+
+@pytest.mark.parametrize(
+    "breaks",
+    [
+        join_whatever_touches,
+        skip_the_generation_check,
+        honour_leases_that_ran_out,
+        leave_the_cursor_behind,
+        retry_in_the_wrong_order,
+        delete_what_is_needed,
+        keep_blocks_that_were_rolled_back,
+        forget_the_lease_hint,
+    ],
+)
+def test_random_walks_catch_a_broken_storage(
+    breaks: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A test that cannot fail proves nothing: each of these faults makes it fail."""
+    breaks(monkeypatch)
+
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(StorageMachine, settings=CONTROL)
