@@ -4,10 +4,10 @@ Nothing correct depends on their memory; the database is the authority. ``messag
 what can be sent to a topic's actor.
 """
 
-from ._admission import Admission
+from ._admission import BYTES_MAX, MESSAGES_MAX, Admission
 from ._promise import Promise
 from ._runtime import Pool, PooledActor
 from ._system import System
 from .messages import Claim, Publish, Settle
 
-__all__ = ["Admission", "Claim", "Pool", "PooledActor", "Promise", "Publish", "Settle", "System"]
+__all__ = ["BYTES_MAX", "MESSAGES_MAX", "Admission", "Claim", "Pool", "PooledActor", "Promise", "Publish", "Settle", "System"]

@@ -19,7 +19,7 @@ Ref = pykka.ActorRef[Any]
 class Waiter(msgspec.Struct):
     """A consumer that waits for messages."""
 
-    limit: int
+    limit: int | None
     lease_ms: int | None
     deadline_ms: int
     through_pause: bool

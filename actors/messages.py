@@ -23,7 +23,8 @@ class Claim(NamedTuple):
     """Lease messages of one subscriber. Answer: list of Delivery, empty after ``wait_ms``."""
 
     subscriber: str
-    limit: int
+    #: None: the subscriber's claim limit.
+    limit: int | None = None
     #: None: the subscriber's visibility timeout.
     lease_ms: int | None = None
     #: 0 or less: do not wait.

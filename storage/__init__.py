@@ -5,6 +5,7 @@ its own. Functions that only look take a ``Snapshot``. Nothing here knows about 
 actors or HTTP, and nothing correct depends on anybody's memory.
 """
 
+from . import limits
 from ._claim import Delivery, Look, claim, claim_in, look
 from ._clock import BootClock, Clock, ManualClock
 from ._errors import (
@@ -83,9 +84,16 @@ from ._topology import (
     topic_named,
     topics,
 )
-from ._views import BucketEntry, SubscriberStatus, bucket, subscriber_statuses
+from ._views import (
+    BucketEntry,
+    SubscriberStatus,
+    bucket_lanes,
+    bucket_page,
+    subscriber_statuses,
+)
 
 __all__ = [
+    "DEFAULT_RETENTION_MS",
     "Ack",
     "AlreadyExists",
     "BackPressure",
@@ -98,7 +106,6 @@ __all__ = [
     "CommitUnknown",
     "Conflict",
     "CorruptBlock",
-    "DEFAULT_RETENTION_MS",
     "DatabaseError",
     "DatabaseUnusable",
     "Delivery",
@@ -142,7 +149,8 @@ __all__ = [
     "Withdrawn",
     "add_subscribers",
     "add_subscribers_in",
-    "bucket",
+    "bucket_lanes",
+    "bucket_page",
     "claim",
     "claim_in",
     "create_topic",
@@ -155,6 +163,7 @@ __all__ = [
     "delivery_id",
     "expire",
     "expire_in",
+    "limits",
     "look",
     "mark_step_in",
     "message_id",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from . import _limits as limits
+from . import limits
 from ._cursors import Cursor
 from ._errors import CorruptBlock, Paused
 from ._expiry import expire_lane
@@ -84,16 +84,17 @@ def look(snapshot: Snapshot, subscriber_id: int) -> Look:
 
 
 def claim_in(
-    tx: Tx, subscriber_id: int, limit: int, lease_ms: int | None = None
+    tx: Tx, subscriber_id: int, limit: int | None = None, lease_ms: int | None = None
 ) -> list[Delivery]:
-    """Lease up to ``limit`` messages for ``lease_ms`` (default: the subscriber's visibility).
+    """Lease up to ``limit`` messages for ``lease_ms``; the subscriber's options if not given.
 
     Raises:
         SubscriberNotFound: it was deleted.
         Paused: it or its topic is paused.
     """
-    limits.check_range("limit", limit, 1, limits.BATCH_MAX)
     found = subscriber(tx, subscriber_id)
+    limit = found.claim_limit if limit is None else limit
+    limits.check_range("limit", limit, 1, limits.BATCH_MAX)
     if found.paused or topic(tx, found.topic_id).paused:
         raise Paused("the subscriber or its topic is paused")
     lease_ms = found.visibility_ms if lease_ms is None else lease_ms
@@ -143,8 +144,10 @@ class _Claim:
             due = cursor.first_due(State.WAITING, self.tx.now_ms) if cursor.waiting else None
             fresh = cursor.next_seq < end_seq
             due_ms = None if due is None else due.due_ms
-            if due is not None and due_ms is not None and (
-                not fresh or due_ms <= self._created_ms(cursor, cursor.next_seq)
+            if (
+                due is not None
+                and due_ms is not None
+                and (not fresh or due_ms <= self._created_ms(cursor, cursor.next_seq))
             ):
                 self._take_due(cursor, due)
             elif fresh:
@@ -179,9 +182,7 @@ class _Claim:
         self._hand_out(cursor, fresh.part(first_seq, count), readable)
         cursor.advance(first_seq + count)
 
-    def _hand_out(
-        self, cursor: Cursor, run: Run, readable: list[tuple[int, int, Body]]
-    ) -> None:
+    def _hand_out(self, cursor: Cursor, run: Run, readable: list[tuple[int, int, Body]]) -> None:
         """Lease ``run``, carved out or fresh, or bury it if it cannot be read."""
         if not readable:
             cursor.place(move(run, Event.BURY, self.tx.now_ms, reason=self._damage))

@@ -28,6 +28,7 @@ a server should answer with. Any other exception that leaves this package is a b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -86,7 +87,14 @@ class Paused(Conflict):
 
 
 class LeaseLost(Conflict):
-    """The lease ran out, or another consumer holds the message now."""
+    """The lease ran out, or another consumer holds the message now.
+
+    ``lost`` are the ids this is true of; the others of the same call are settled.
+    """
+
+    def __init__(self, text: str, lost: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.lost = tuple(lost)
 
 
 class BackPressure(BlockQueueError):

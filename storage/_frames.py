@@ -16,7 +16,7 @@ import msgspec
 import zstandard
 
 from ._errors import CorruptBlock
-from ._limits import FRAME_BYTES_MAX
+from .limits import FRAME_BYTES_MAX
 
 _FORMAT = 1
 # Level 1 packs JSON messages about as tightly as level 3 and faster.

@@ -18,7 +18,7 @@ import secrets
 import uuid
 from typing import NamedTuple
 
-from ._limits import PRIORITY_MAX
+from .limits import PRIORITY_MAX
 
 _LOW_62 = (1 << 62) - 1
 

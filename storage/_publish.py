@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from . import _limits as limits
+from . import limits
 from ._cursors import Cursor
 from ._errors import NoSubscribers
 from ._frames import pack_frame

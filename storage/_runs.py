@@ -11,8 +11,7 @@ from ._states import ACTIVE, HISTORY, Event, State, next_state
 _ENDED_TOGETHER_MS = 60_000
 
 COLUMNS = (
-    "first_seq, count, state, due_ms, ended_ms,"
-    " delivery_count, failure_count, generation, reason"
+    "first_seq, count, state, due_ms, ended_ms, delivery_count, failure_count, generation, reason"
 )
 
 

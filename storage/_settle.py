@@ -12,7 +12,7 @@ from hmac import compare_digest
 
 import msgspec
 
-from . import _limits as limits
+from . import limits
 from ._cursors import Cursor
 from ._errors import CorruptBlock
 from ._ids import receipt_token

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from . import _limits as limits
+from . import limits
 from ._errors import AlreadyExists, SubscriberNotFound, TopicNotFound, ValidationError
 from ._store import Snapshot, Tx, verb
 

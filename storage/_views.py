@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import msgspec
 
 from ._cursors import pending
@@ -15,6 +13,9 @@ from ._settle import Handle
 from ._states import State
 from ._store import Snapshot
 from ._topology import Subscriber, subscribers
+
+_PAGE = 500
+_NO_SEQ = 2**63 - 1
 
 
 class SubscriberStatus(msgspec.Struct, frozen=True):
@@ -57,39 +58,43 @@ class BucketEntry(msgspec.Struct, frozen=True):
     reason: str | None
 
 
-def bucket(
-    snapshot: Snapshot, subscriber: Subscriber, states: tuple[State, ...]
-) -> Iterator[BucketEntry]:
-    """Yield a subscriber's waiting and dead messages, the newest of each lane first.
-
-    Rows are read in pages, so a bucket of any size takes little memory.
-    """
-    for (priority,) in snapshot.rows(
+def bucket_lanes(snapshot: Snapshot, subscriber_id: int) -> list[int]:
+    """Return the priorities in which a subscriber has waiting or dead messages."""
+    rows = snapshot.rows(
         "SELECT priority FROM cursor WHERE subscriber_id = ? AND waiting + dead > 0"
         " ORDER BY priority DESC",
-        (subscriber.id,),
-    ):
-        for state in states:
-            for run in _runs(snapshot, subscriber.id, priority, state):
-                for seq in range(run.end_seq - 1, run.first_seq - 1, -1):
-                    yield _entry(snapshot, subscriber.topic_id, priority, run, seq)
-
-
-def _runs(snapshot: Snapshot, subscriber_id: int, priority: int, state: State) -> Iterator[Run]:
-    sql = (
-        f"SELECT {COLUMNS} FROM delivery WHERE subscriber_id = ? AND priority = ?"
-        f" AND state = {int(state)} AND first_seq < ? ORDER BY first_seq DESC LIMIT 500"
+        (subscriber_id,),
     )
-    below = 2**63 - 1
-    while rows := snapshot.rows(sql, (subscriber_id, priority, below)):
-        for row in rows:
-            yield Run(*row)
-        below = rows[-1][0]
+    return [priority for (priority,) in rows]
 
 
-def _entry(
-    snapshot: Snapshot, topic_id: int, priority: int, run: Run, seq: int
-) -> BucketEntry:
+def bucket_page(
+    snapshot: Snapshot,
+    subscriber: Subscriber,
+    priority: int,
+    state: State,
+    below_seq: int = _NO_SEQ,
+) -> list[BucketEntry]:
+    """Return some of a lane's waiting or dead messages below ``below_seq``, newest first.
+
+    Empty: there are no more. The next page begins below the last entry's ``handle.seq``.
+    """
+    entries: list[BucketEntry] = []
+    for row in snapshot.rows(
+        f"SELECT {COLUMNS} FROM delivery WHERE subscriber_id = ? AND priority = ?"
+        f" AND state = {int(state)} AND first_seq < ? ORDER BY first_seq DESC LIMIT ?",
+        (subscriber.id, priority, below_seq, _PAGE),
+    ):
+        run = Run(*row)
+        top = min(run.end_seq, below_seq)
+        for seq in range(top - 1, run.first_seq - 1, -1):
+            entries.append(_entry(snapshot, subscriber.topic_id, priority, run, seq))
+            if len(entries) == _PAGE:
+                return entries
+    return entries
+
+
+def _entry(snapshot: Snapshot, topic_id: int, priority: int, run: Run, seq: int) -> BucketEntry:
     try:
         block = snapshot.block(topic_id, priority, seq)
         segment = block.segment(seq)

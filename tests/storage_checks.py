@@ -9,7 +9,8 @@ from typing import NamedTuple
 from blockqueue.storage import (
     Snapshot,
     State,
-    bucket,
+    bucket_lanes,
+    bucket_page,
     look,
     message_id,
     subscriber,
@@ -172,10 +173,12 @@ def check_views(snapshot: Snapshot, topic_id: int, topic: Topic) -> None:
 def check_bucket(snapshot: Snapshot, topic_id: int, topic: Topic, subscriber_id: int) -> None:
     """Compare the retry bucket and the dead letters, message by message."""
     states = (State.WAITING, State.DEAD)
-    entries = bucket(snapshot, subscriber(snapshot, subscriber_id), states)
+    found = subscriber(snapshot, subscriber_id)
     listed = {
         entry.id: (entry.state, entry.body, entry.created_ms, entry.due_ms, entry.reason)
-        for entry in entries
+        for priority in bucket_lanes(snapshot, subscriber_id)
+        for state in states
+        for entry in bucket_page(snapshot, found, priority, state)
     }
     expected = {}
     for (priority, seq), record in topic.consumers[subscriber_id].records.items():

@@ -200,9 +200,9 @@ class Topic:
         if proven and accepted:
             self._apply(consumer, settlement, place, record, now_ms)
             return Settled(Outcome.DONE, record.state, record.due_ms)
-        if proven and handle.proof is not None and isinstance(settlement, Ack):
-            if record.state == State.PROCESSED:
-                return Settled(Outcome.DONE, State.PROCESSED)
+        repeated = isinstance(settlement, Ack) and record.state == State.PROCESSED
+        if proven and repeated and handle.proof is not None:
+            return Settled(Outcome.DONE, State.PROCESSED)
         return Settled(Outcome.UNKNOWN if handle.proof is None else Outcome.LOST)
 
     def _proves(self, place: Place, record: Record, handle: Handle) -> bool:

@@ -13,7 +13,7 @@ from blockqueue.storage import State, _cursors, _retention
 from blockqueue.storage._cursors import Cursor
 from blockqueue.storage._runs import Run
 from blockqueue.storage._settle import Settlement, _Lane
-from blockqueue.storage._store import Snapshot, Store, Tx
+from blockqueue.storage._store import Store
 
 from .storage_machine import StorageMachine
 
@@ -76,11 +76,6 @@ def delete_what_is_needed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(_retention, "_needed", lambda *_: [])
 
 
-def keep_blocks_that_were_rolled_back(patch: pytest.MonkeyPatch) -> None:
-    """The cache keeps a block whose numbers another one will get."""
-    patch.setattr(Tx, "_keep", Snapshot._keep)
-
-
 def forget_the_lease_hint(patch: pytest.MonkeyPatch) -> None:
     """A new hints file says that nothing is leased."""
     patch.setattr(Store, "_correct_lease_hint", lambda store: store.hints.set_lease_due(None))
@@ -95,7 +90,6 @@ def forget_the_lease_hint(patch: pytest.MonkeyPatch) -> None:
         leave_the_cursor_behind,
         retry_in_the_wrong_order,
         delete_what_is_needed,
-        keep_blocks_that_were_rolled_back,
         forget_the_lease_hint,
     ],
 )

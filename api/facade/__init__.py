@@ -1,0 +1,81 @@
+"""BlockQueue: a durable publish/subscribe message queue in one SQLite file.
+
+    from blockqueue import BlockQueue
+
+    with BlockQueue("queue.db") as queue:
+        queue.create_topic("cart", ["counter"])
+        queue.publish("cart", "hi")
+        for delivery in queue.claim("cart", "counter", wait=5):
+            delivery.ack()
+"""
+
+from blockqueue.api._bucket import Bucket
+from blockqueue.api._delivery import Delivery
+from blockqueue.api._durations import Duration
+from blockqueue.api._messages import Message, Receipt, Receipts
+from blockqueue.api._options import Subscriber
+from blockqueue.api.queue import BlockQueue
+from blockqueue.storage import (
+    AlreadyExists,
+    BackPressure,
+    BlockQueueError,
+    CommitUnknown,
+    Conflict,
+    CorruptBlock,
+    DatabaseError,
+    DatabaseUnusable,
+    DeliveryNotFound,
+    DiskFull,
+    LeaseLost,
+    ManualClock,
+    NewerSchema,
+    NoSubscribers,
+    NotFound,
+    Paused,
+    QueueClosed,
+    State,
+    SubscriberNotFound,
+    SubscriberStatus,
+    TopicNotFound,
+    Unavailable,
+    ValidationError,
+    Withdrawn,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AlreadyExists",
+    "BackPressure",
+    "BlockQueue",
+    "BlockQueueError",
+    "Bucket",
+    "CommitUnknown",
+    "Conflict",
+    "CorruptBlock",
+    "DatabaseError",
+    "DatabaseUnusable",
+    "Delivery",
+    "DeliveryNotFound",
+    "DiskFull",
+    "Duration",
+    "LeaseLost",
+    "ManualClock",
+    "Message",
+    "NewerSchema",
+    "NoSubscribers",
+    "NotFound",
+    "Paused",
+    "QueueClosed",
+    "Receipt",
+    "Receipts",
+    "State",
+    "Subscriber",
+    "SubscriberNotFound",
+    "SubscriberStatus",
+    "TopicNotFound",
+    "Unavailable",
+    "ValidationError",
+    "Withdrawn",
+    "__version__",
+]

@@ -1,0 +1,5 @@
+"""``python -m blockqueue`` is the command line."""
+
+from blockqueue.api.cli import main
+
+main()
