@@ -12,6 +12,9 @@ from blockqueue.storage import Clock
 
 logger = logging.getLogger("blockqueue")
 
+# A condition cannot wait for a thousand years.
+_SLEEP_S_MAX = 3600.0
+
 
 class Alarm:
     """Calls back at given times. Sleeps in between; an idle process runs nothing here."""
@@ -52,8 +55,12 @@ class Alarm:
             while not self._stopped:
                 if self._heap and self._heap[0][0] <= self._clock.now_ms():
                     return heapq.heappop(self._heap)[2]
-                self._changed.wait(self._clock.wait_s(self._heap[0][0]) if self._heap else None)
+                self._changed.wait(self._sleep_s())
         return None
+
+    def _sleep_s(self) -> float | None:
+        wait_s = self._clock.wait_s(self._heap[0][0]) if self._heap else None
+        return None if wait_s is None else min(wait_s, _SLEEP_S_MAX)
 
     def stop(self) -> None:
         with self._changed:

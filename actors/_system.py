@@ -99,9 +99,13 @@ class System:
         return ref
 
     def ask(self, topic: str, message: Any) -> Promise[Any]:
-        """Send a message to a topic's actor; the promise is its answer. Does not wait."""
+        """Send a message to a topic's actor; the promise is its answer.
+
+        Does not wait, but may do on this thread what the message sets off.
+        """
+        self.job(topic)  # if the topic is not there, say so before anything is sent
         promise: Promise[Any] = Promise()
-        self._send(topic, Forwarded(message, promise))
+        self._pool.lend(partial(self._send, topic, Forwarded(message, promise)), promise)
         return promise
 
     def _send(self, topic: str, envelope: Forwarded) -> None:
@@ -116,17 +120,11 @@ class System:
     def call(self, topic: str, message: Any, timeout: float) -> Any:
         """Send a message to a topic's actor and wait for the answer."""
         try:
-            return self._call(topic, message, timeout)
+            return self.ask(topic, message).result(timeout)
         except NotFound:
             # Another process may have deleted the topic and made a new one of that name.
             self._jobs.pop(topic, None)
-            return self._call(topic, message, timeout)
-
-    def _call(self, topic: str, message: Any, timeout: float) -> Any:
-        self.job(topic)  # if the topic is not there, say so before anything is sent
-        promise: Promise[Any] = Promise()
-        self._pool.lend(partial(self._send, topic, Forwarded(message, promise)), promise)
-        return promise.result(timeout)
+            return self.ask(topic, message).result(timeout)
 
     def change(self, run: Callable[[Tx], R], timeout: float) -> R:
         """Run ``run`` in the writer's next transaction and return what it returns."""
@@ -143,6 +141,11 @@ class System:
     def release(self, deliveries: Any) -> None:
         """Undo a claim that nobody received."""
         self._engine.release(deliveries)
+
+    @property
+    def draining(self) -> bool:
+        """Whether ``flush`` was called: nobody waits any more."""
+        return self._engine.draining
 
     # What the actors must be told after a change.
 

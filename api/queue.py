@@ -69,7 +69,7 @@ class BlockQueue:
         idle_s: float = 60.0,
         on_fatal: Any = None,
     ) -> None:
-        self._timeout = timeout
+        self.timeout = timeout
         self._opened = Opened(
             partial(
                 System,
@@ -99,6 +99,10 @@ class BlockQueue:
         Returns whether everything ended in time (8 s).
         """
         return self._opened.close()
+
+    def drain(self) -> None:
+        """Answer all who wait for messages with [], and let nobody wait from now on."""
+        self.system.flush()
 
     @property
     def system(self) -> System:
@@ -231,7 +235,7 @@ class BlockQueue:
         count, nbytes = sum(b.count for b in batches), sum(len(b.messages) for b in batches)
         system.admission.enter(count, nbytes)
         try:
-            return Receipts(system.call(topic, Publish(batches), self._timeout))
+            return Receipts(system.call(topic, Publish(batches), self.timeout))
         finally:
             system.admission.leave(count, nbytes)
 
@@ -261,7 +265,7 @@ class BlockQueue:
             limits.check_range("limit", limit, 1, limits.BATCH_MAX)
         wait_ms = max(0, milliseconds("wait", wait))
         claim = Claim(subscriber, limit, _lease_ms("lease", lease), wait_ms)
-        found = self.system.call(topic, claim, self._timeout + wait_ms / 1000)
+        found = self.system.call(topic, claim, self.timeout + wait_ms / 1000)
         return [Delivery(self, topic, subscriber, stored) for stored in found]
 
     def ack(self, topic: str, subscriber: str, deliveries: Sequence[Held]) -> None:
@@ -315,7 +319,7 @@ class BlockQueue:
         """Settle by handle, each for itself, and return the outcomes in order."""
         limits.check_range("number of deliveries", len(handles), 1, limits.BATCH_MAX)
         settle = Settle(subscriber, settlement, handles)
-        settled: list[Settled] = self.system.call(topic, settle, self._timeout)
+        settled: list[Settled] = self.system.call(topic, settle, self.timeout)
         return settled
 
     def _settle(
@@ -334,7 +338,7 @@ class BlockQueue:
         return settled
 
     def _change(self, run: Any) -> Any:
-        return self.system.change(run, self._timeout)
+        return self.system.change(run, self.timeout)
 
 
 def _stored(subscriber: Subscriber | str) -> storage.Subscriber:

@@ -151,13 +151,18 @@ class Cursor:
         row = (*self._lane, left.first_seq, left.count, left.state, left.generation)
         self.tx.change(_RESIZE, (left.first_seq, count, *row))
 
-    def erase_history(self, first_seq: int, end_seq: int) -> None:
-        """Forget the history of messages that are being removed, below the cursor only."""
+    def erase_history(self, first_seq: int, end_seq: int) -> bool:
+        """Forget the history of messages that are being removed, below the cursor only.
+
+        Returns whether there was any.
+        """
         assert end_seq <= self.next_seq
-        for run in list(self.between(first_seq, end_seq)):
+        runs = list(self.between(first_seq, end_seq))
+        for run in runs:
             assert run.is_history()
             start, end = max(run.first_seq, first_seq), min(run.end_seq, end_seq)
             self.carve(run, start, end - start)
+        return bool(runs)
 
     def _insert(self, run: Run) -> None:
         values = (

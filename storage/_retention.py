@@ -116,8 +116,10 @@ def delete_step_in(tx: Tx) -> bool:
     ):
         for subscriber in subscribers(tx, topic_id):
             cursor = Cursor.find_in(tx, subscriber.id, priority)
-            if cursor is not None:
-                cursor.erase_history(first_seq, first_seq + count)
+            erased = cursor is not None and cursor.erase_history(first_seq, first_seq + count)
+            # Only after some progress, or a step would begin the same block for ever.
+            if erased and (time.monotonic() - started) * 1000 > _STEP_MS:
+                return True
         tx.change(
             "DELETE FROM block WHERE topic_id = ? AND priority = ? AND first_seq = ?",
             (topic_id, priority, first_seq),

@@ -27,13 +27,15 @@ class Handle(msgspec.Struct, frozen=True):
     """A delivery as its holder names it.
 
     ``proof`` is the claim's generation (from a Delivery of this process), its receipt
-    token, or None: whoever knows the id may.
+    token, or None: whoever knows the id may. ``subscriber_id``: whose delivery the id says
+    it is, if it does.
     """
 
     priority: int
     seq: int
     tag: int
     proof: int | str | None = None
+    subscriber_id: int | None = None
 
 
 class Outcome(Enum):
@@ -227,6 +229,8 @@ class _Lane:
         return _UNKNOWN if handle.proof is None else _LOST
 
     def _proven(self, run: Run, handle: Handle) -> bool:
+        if handle.subscriber_id not in (None, self.subscriber.id):
+            return False
         if isinstance(handle.proof, int):
             return handle.proof == run.generation
         if handle.proof is None:

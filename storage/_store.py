@@ -45,6 +45,7 @@ _READERS_MAX = 4
 _WAL_PAGES_MAX = 1000
 # How far the stored time may lag behind; a new boot starts that much later.
 _CLOCK_STEP_MS = 1_000
+_NO_SEQ = 2**63 - 1
 
 Row = tuple[Any, ...]
 P = ParamSpec("P")
@@ -84,7 +85,7 @@ class Snapshot:
         )
         if found is None or seq >= found[0] + found[1]:
             text = f"block topic={topic_id} priority={priority} holding seq={seq} is missing"
-            raise CorruptBlock(text, seq + 1)
+            raise CorruptBlock(text, self._next_block_seq(topic_id, priority, seq))
         first_seq, count = found
         key = (topic_id, priority, first_seq, count)
         block = self.store.blocks.get(key)
@@ -100,6 +101,14 @@ class Snapshot:
 
     def _keep(self, key: BlockKey, block: Block) -> None:
         self.store.blocks.put(key, block)
+
+    def _next_block_seq(self, topic_id: int, priority: int, seq: int) -> int:
+        found = self.row(
+            "SELECT min(first_seq) FROM block"
+            " WHERE topic_id = ? AND priority = ? AND first_seq > ?",
+            (topic_id, priority, seq),
+        )
+        return _NO_SEQ if found is None or found[0] is None else int(found[0])
 
 
 class Tx(Snapshot):

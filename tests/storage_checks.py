@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
 from blockqueue.storage import (
+    BucketEntry,
     Snapshot,
     State,
+    Subscriber,
     bucket_lanes,
     bucket_page,
     look,
@@ -170,6 +173,15 @@ def check_views(snapshot: Snapshot, topic_id: int, topic: Topic) -> None:
         assert look(snapshot, subscriber_id) == topic.look(consumer, snapshot.now_ms)
 
 
+def _pages(
+    snapshot: Snapshot, found: Subscriber, priority: int, state: State
+) -> Iterator[BucketEntry]:
+    below_seq = 2**63 - 1
+    while page := bucket_page(snapshot, found, priority, state, below_seq):
+        yield from page
+        below_seq = page[-1].handle.seq
+
+
 def check_bucket(snapshot: Snapshot, topic_id: int, topic: Topic, subscriber_id: int) -> None:
     """Compare the retry bucket and the dead letters, message by message."""
     states = (State.WAITING, State.DEAD)
@@ -178,7 +190,7 @@ def check_bucket(snapshot: Snapshot, topic_id: int, topic: Topic, subscriber_id:
         entry.id: (entry.state, entry.body, entry.created_ms, entry.due_ms, entry.reason)
         for priority in bucket_lanes(snapshot, subscriber_id)
         for state in states
-        for entry in bucket_page(snapshot, found, priority, state)
+        for entry in _pages(snapshot, found, priority, state)
     }
     expected = {}
     for (priority, seq), record in topic.consumers[subscriber_id].records.items():

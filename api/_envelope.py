@@ -1,0 +1,96 @@
+"""The first contract's way of saying things: ``{"message", "data"?, "error"?}``."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any, TypeVar
+
+import falcon
+import msgspec
+
+from blockqueue.storage import BlockQueueError, ValidationError
+
+logger = logging.getLogger("blockqueue")
+
+T = TypeVar("T")
+
+_encode = msgspec.json.Encoder().encode
+SUCCESS = _encode({"message": "success"})
+# What a client may do about these is: try again.
+_RETRY_AFTER = {429: "1", 503: "1", 507: "5"}
+_WIRE_VALUES = {404: "not found", 409: "Conflict"}
+
+
+def success(data: Any) -> bytes:
+    return _encode({"message": "success", "data": data})
+
+
+def failure(status: int, error: str) -> bytes:
+    return _encode({"message": _WIRE_VALUES.get(status, "failure"), "error": error})
+
+
+def first_value(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """Decode the first JSON value of a body; what follows is ignored, as the contract says.
+
+    Raises ValidationError saying what is wrong.
+    """
+    try:
+        try:
+            return decoder.decode(body)
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError:
+            text = body.decode().lstrip(" \t\r\n")
+            _, end = json.JSONDecoder().raw_decode(text)
+            return decoder.decode(text[:end].encode())
+    except msgspec.ValidationError as error:
+        raise ValidationError(f"the JSON is not what is expected: {error}") from error
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise ValidationError(f"the body is not JSON in UTF-8: {error}") from error
+    except RecursionError:
+        raise ValidationError("the JSON is nested too deeply") from None
+    except ValueError as error:
+        raise ValidationError(f"the body is not JSON: {error}") from error
+
+
+def install(app: falcon.App[Any, Any]) -> None:
+    """Make an app answer every error in the envelope, and never with a traceback."""
+    app.add_error_handler(Exception, _on_bug)
+    app.add_error_handler(BlockQueueError, _on_error)
+    app.add_error_handler(falcon.HTTPError, _on_http_error)
+
+
+def _on_error(
+    req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]
+) -> None:
+    assert isinstance(error, BlockQueueError)
+    if error.status >= 500:
+        logger.error("%s %s: %s", req.method, req.path, error)
+    _answer(resp, error.status, str(error))
+
+
+def _on_http_error(
+    req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]
+) -> None:
+    assert isinstance(error, falcon.HTTPError)
+    resp.set_headers(dict(error.headers or {}))
+    if error.status_code == 405:
+        resp.status = error.status
+        resp.data = b""
+        return
+    _answer(resp, error.status_code, error.description or error.title or "the request is wrong")
+
+
+def _on_bug(
+    req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]
+) -> None:
+    logger.error("%s %s failed", req.method, req.path, exc_info=error)
+    _answer(resp, 500, "internal error")
+
+
+def _answer(resp: falcon.Response, status: int, error: str) -> None:
+    resp.status = falcon.code_to_http_status(status)
+    resp.data = failure(status, error)
+    if status in _RETRY_AFTER:
+        resp.set_header("Retry-After", _RETRY_AFTER[status])

@@ -1,0 +1,398 @@
+"""``blockqueue retries``: look at what failed, and replay or drop it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from difflib import get_close_matches
+from itertools import islice
+from typing import Any
+
+import click
+import msgspec
+from tqdm import tqdm
+
+from blockqueue import storage
+from blockqueue.storage import BlockQueueError, BucketEntry, Envelope, MessageRef, State, limits
+
+from ._durations import milliseconds
+from ._messages import from_ms
+from .queue import BlockQueue
+
+_STATES = {
+    "waiting": (State.WAITING,),
+    "dead": (State.DEAD,),
+    "all": (State.WAITING, State.DEAD),
+}
+_VERBS = {"replay": ("replay", "replayed"), "drop": ("drop", "dropped")}
+# Small, so that consumers and publishers get their turn between two batches.
+_BATCH = 200
+_PREVIEW_CHARS = 60
+_REASON_CHARS = 32
+_COLUMNS = "{:36}  {:7}  {:>8}  {:>8}  {:>8}  {:32}  {}"
+_HEADER = _COLUMNS.format("ID", "STATE", "ATTEMPTS", "DUE", "AGE", "REASON", "MESSAGE")
+
+
+class _DurationType(click.ParamType):
+    name = "duration"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        """Return milliseconds."""
+        try:
+            return milliseconds("the duration", value)
+        except BlockQueueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _IdType(click.ParamType):
+    name = "id"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, MessageRef]:
+        """Return the id with what it says."""
+        ref = storage.parse_id(value)
+        if ref is None:
+            self.fail(f"{value!r} is not the id of a message or a delivery", param, ctx)
+        return value, ref
+
+
+class _NoDatabase(click.ClickException):
+    exit_code = 2
+
+
+class Pace:
+    """Lets batches begin so that no more than ``rate`` messages a second are touched."""
+
+    def __init__(
+        self,
+        rate: float | None,
+        now: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], object] | None = None,
+    ) -> None:
+        self.batch = _BATCH if rate is None else max(1, min(_BATCH, int(rate / 10)))
+        self._rate = rate
+        self._now = now
+        self._wait = wait or threading.Event().wait
+        self._due = now()
+
+    def take(self, count: int) -> None:
+        """Wait for the turn of ``count`` messages. Time that was lost is not caught up."""
+        if self._rate is None:
+            return
+        while (left := self._due - self._now()) > 0:
+            self._wait(left)
+        self._due = max(self._due, self._now()) + count / self._rate
+
+
+class _Choice(msgspec.Struct):
+    """Which messages are meant: all conditions that are given must hold."""
+
+    older_ms: int | None
+    newer_ms: int | None
+    error: str | None
+    #: By (priority, seq): the tag, and the id as it was given. Empty: any message.
+    wanted: dict[tuple[int, int], tuple[int, str]]
+    limit: int | None
+
+    def pick(self, entries: Iterable[BucketEntry], now_ms: int) -> Iterator[BucketEntry]:
+        """Yield the entries that are meant. A chosen id leaves ``wanted``."""
+        return islice(self._all(entries, now_ms), self.limit)
+
+    def _all(self, entries: Iterable[BucketEntry], now_ms: int) -> Iterator[BucketEntry]:
+        by_id = bool(self.wanted)
+        for entry in entries:
+            key = entry.handle.priority, entry.handle.seq
+            if by_id and not self._is_wanted(entry, key):
+                continue
+            if not self._holds(entry, now_ms):
+                continue
+            yield entry
+            if by_id:
+                del self.wanted[key]
+                if not self.wanted:
+                    return
+
+    def _is_wanted(self, entry: BucketEntry, key: tuple[int, int]) -> bool:
+        # A damaged message has lost its tag: its place must do.
+        wanted = self.wanted.get(key)
+        return wanted is not None and (entry.body is None or wanted[0] == entry.handle.tag)
+
+    def _holds(self, entry: BucketEntry, now_ms: int) -> bool:
+        if self.error is not None and self.error.casefold() not in (entry.reason or "").casefold():
+            return False
+        if self.older_ms is None and self.newer_ms is None:
+            return True
+        if entry.created_ms is None:
+            return False  # damaged: nobody knows how old it is
+        age_ms = now_ms - entry.created_ms
+        older = self.older_ms is None or age_ms > self.older_ms
+        return older and (self.newer_ms is None or age_ms < self.newer_ms)
+
+
+def _wanted_ids(
+    queue: BlockQueue, topic: str, subscriber: str, ids: Sequence[tuple[str, MessageRef]]
+) -> dict[tuple[int, int], tuple[int, str]]:
+    """Check the names and whose the ids are; return the ids by their place."""
+    with queue.system.reading() as snapshot:
+        topics = {each.name: each for each in storage.topics(snapshot)}
+        found = topics.get(topic) or _unknown("topic", topic, topics)
+        names = {each.name: each for each in storage.subscribers(snapshot, found.id)}
+        owner = names.get(subscriber) or _unknown("subscriber", subscriber, names)
+    wanted = {}
+    for text, ref in ids:
+        if ref.owner != (owner.id if ref.is_delivery else found.id):
+            kind = f"subscriber {subscriber!r}" if ref.is_delivery else f"topic {topic!r}"
+            raise click.ClickException(f"{text} does not belong to {kind}")
+        wanted[ref.priority, ref.seq] = ref.tag, text
+    return wanted
+
+
+def _unknown(kind: str, name: str, names: Iterable[str]) -> Any:
+    nearest = get_close_matches(name, names, n=1, cutoff=0.0)
+    hint = f"the nearest is {nearest[0]!r}" if nearest else f"there is no {kind} at all"
+    raise click.ClickException(f"there is no {kind} {name!r}; {hint}")
+
+
+def _printable(text: str, limit: int) -> str:
+    """Return the start of ``text`` with all that could move the cursor escaped."""
+    shown = "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode()
+        for char in text[: limit + 1]
+    )
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def _text(entry: BucketEntry) -> str | None:
+    payload = entry.body.payload if isinstance(entry.body, Envelope) else entry.body
+    if isinstance(payload, bytes):
+        return payload[: 4 * _PREVIEW_CHARS].decode(errors="backslashreplace")
+    return payload
+
+
+def _span(ms: int) -> str:
+    """Write a duration with its two largest units."""
+    seconds = max(0, ms) // 1000
+    for unit, size, below, part in (
+        ("d", 86400, "h", 3600),
+        ("h", 3600, "m", 60),
+        ("m", 60, "s", 1),
+    ):
+        if seconds >= size:
+            return f"{seconds // size}{unit}{seconds % size // part}{below}"
+    return f"{seconds}s"
+
+
+def _row(entry: BucketEntry, now_ms: int) -> str:
+    due = "-"
+    if entry.due_ms is not None:
+        due = "now" if entry.due_ms <= now_ms else _span(entry.due_ms - now_ms)
+    body = _text(entry)
+    return _COLUMNS.format(
+        entry.id,
+        entry.state.name.lower(),
+        f"{entry.delivery_count}/{entry.failure_count}",
+        due,
+        "?" if entry.created_ms is None else _span(now_ms - entry.created_ms),
+        _printable(entry.reason or "", _REASON_CHARS),
+        "(damaged)" if body is None else _printable(body, _PREVIEW_CHARS),
+    ).rstrip()
+
+
+def _record(entry: BucketEntry, now_ms: int) -> str:
+    """Return the entry as a line of JSON; everything but ASCII is escaped in it."""
+    body = _text(entry)
+    return json.dumps(
+        {
+            "id": entry.id,
+            "state": entry.state.name.lower(),
+            "priority": entry.handle.priority,
+            "delivery_count": entry.delivery_count,
+            "failure_count": entry.failure_count,
+            "reason": entry.reason,
+            "due_at": _time(entry.due_ms),
+            "ended_at": _time(entry.ended_ms),
+            "created_at": _time(entry.created_ms),
+            "age_s": None if entry.created_ms is None else (now_ms - entry.created_ms) / 1000,
+            "preview": None if body is None else body[:_PREVIEW_CHARS],
+        }
+    )
+
+
+def _time(ms: int | None) -> str | None:
+    return None if ms is None else from_ms(ms).isoformat(timespec="milliseconds")
+
+
+class _Work(msgspec.Struct):
+    """What is to be done with the chosen messages, and how much of it has been."""
+
+    queue: BlockQueue
+    topic: str
+    subscriber: str
+    action: str
+    as_json: bool
+    dry_run: bool
+    entries: list[BucketEntry] = []
+    done: int = 0
+    tried: int = 0
+
+    def collect(self, entries: Iterable[BucketEntry]) -> None:
+        """Take the messages, each once, the oldest first, without their bodies.
+
+        All of them before the first is touched: a message that is replayed moves within
+        the bucket, and would be met again.
+        """
+        found = {
+            (entry.handle.priority, entry.handle.seq): msgspec.structs.replace(entry, body=None)
+            for entry in entries
+        }
+        self.entries = list(reversed(found.values()))
+
+    def run(self, pace: Pace) -> None:
+        bucket = self.queue.bucket(self.topic, self.subscriber)
+        act = bucket.replay if self.action == "replay" else bucket.drop
+        with tqdm(total=len(self.entries), unit="msg", disable=None, file=sys.stderr) as bar:
+            for start in range(0, len(self.entries), pace.batch):
+                batch = self.entries[start : start + pace.batch]
+                pace.take(len(batch))
+                self.done += act(batch)
+                self.tried += len(batch)
+                bar.update(len(batch))
+
+    def confirm(self) -> None:
+        messages = _count(len(self.entries))
+        click.confirm(f"Drop {messages} of {self.subscriber!r} for good?", abort=True, err=True)
+
+    def report(self) -> None:
+        """Say what was done, or with ``dry_run`` what would be."""
+        skipped = self.tried - self.done
+        if self.as_json:
+            said: dict[str, object] = {name: getattr(self, name) for name in _SUMMARY}
+            click.echo(json.dumps({**said, "chosen": len(self.entries), "skipped": skipped}))
+            return
+        infinitive, past = _VERBS[self.action]
+        if self.dry_run:
+            dead = sum(entry.state == State.DEAD for entry in self.entries)
+            waiting = len(self.entries) - dead
+            click.echo(
+                f"would {infinitive} {_count(len(self.entries))}: {dead} dead, {waiting} waiting"
+            )
+            return
+        click.echo(f"{past} {self.done} of {_count(len(self.entries))}")
+        if skipped:
+            click.echo(f"{skipped} had left the bucket meanwhile and were let alone", err=True)
+
+
+_SUMMARY = ("topic", "subscriber", "action", "dry_run", "done")
+
+
+def _count(number: int) -> str:
+    return f"{number} message" if number == 1 else f"{number} messages"
+
+
+def _list(entries: Iterable[BucketEntry], now_ms: int, as_json: bool) -> None:
+    header = not as_json
+    for entry in entries:
+        if header:
+            click.echo(_HEADER)
+            header = False
+        click.echo(_record(entry, now_ms) if as_json else _row(entry, now_ms))
+    if header:
+        click.echo("nothing matches", err=True)
+
+
+def _do(work: _Work, entries: Iterable[BucketEntry], rate: float | None, yes: bool) -> None:
+    """Replay or drop what was chosen, after asking; say how far it came in any case."""
+    work.collect(entries)
+    if work.dry_run:
+        if not work.as_json and work.entries:
+            _list(reversed(work.entries), work.queue.system.clock.now_ms(), False)
+        work.report()
+        return
+    if work.entries and work.action == "drop" and not yes:
+        work.confirm()
+    try:
+        work.run(Pace(rate))
+    finally:
+        work.report()
+
+
+def _check_options(action: str | None, both: bool, dry_run: bool, rate: float | None) -> None:
+    if both:
+        raise click.UsageError("choose one of --replay and --drop")
+    if action is None and (dry_run or rate is not None):
+        raise click.UsageError("--dry-run and --rate go with --replay or --drop")
+
+
+def _check_database(path: str) -> None:
+    """Refuse to make a database out of a typing error."""
+    if not os.path.isfile(path):
+        raise _NoDatabase(f"there is no database {path}")
+    if os.path.getsize(path) == 0:
+        raise _NoDatabase(f"{path} is empty, not a database")
+
+
+@click.command()
+@click.argument("topic")
+@click.argument("subscriber")
+@click.option("--db", default="blockqueue.db", show_default=True, envvar="BLOCKQUEUE_DB")
+@click.option("--state", type=click.Choice(list(_STATES)), default="all", show_default=True)
+@click.option(
+    "--older-than", "older_ms", type=_DurationType(), help="Published before that, as 1h30m."
+)
+@click.option(
+    "--newer-than", "newer_ms", type=_DurationType(), help="Published since that, as 90s."
+)
+@click.option("--error", help="The reason has this in it, in any case.")
+@click.option("--id", "ids", type=_IdType(), multiple=True, help="This one. Repeatable.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many, the newest.")
+@click.option("--replay", is_flag=True, help="Make the chosen ones visible now.")
+@click.option("--drop", is_flag=True, help="Give the chosen ones up for good.")
+@click.option("--yes", is_flag=True, help="Do not ask before dropping.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="At most so many a second.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: a line a message, or a summary.")
+def retries(
+    topic: str,
+    subscriber: str,
+    db: str,
+    state: str,
+    older_ms: int | None,
+    newer_ms: int | None,
+    error: str | None,
+    ids: tuple[tuple[str, MessageRef], ...],
+    limit: int | None,
+    replay: bool,
+    drop: bool,
+    yes: bool,
+    dry_run: bool,
+    rate: float | None,
+    as_json: bool,
+) -> None:
+    """List the retries and dead letters of SUBSCRIBER, the newest first.
+
+    ATTEMPTS is how often a message was handed out, and how often it failed. With --replay
+    or --drop, act on the chosen ones instead, the oldest first. Safe while a server runs
+    on the same database: what a consumer takes meanwhile is left alone.
+    """
+    action = "replay" if replay else "drop" if drop else None
+    _check_options(action, replay and drop, dry_run, rate)
+    _check_database(db)
+    try:
+        with BlockQueue(db) as queue:
+            wanted = _wanted_ids(queue, topic, subscriber, ids)
+            choice = _Choice(older_ms, newer_ms, error, wanted, limit)
+            now_ms = queue.system.clock.now_ms()
+            chosen = choice.pick(queue.bucket(topic, subscriber).entries(_STATES[state]), now_ms)
+            if action is None:
+                _list(chosen, now_ms, as_json)
+            else:
+                work = _Work(queue, topic, subscriber, action, as_json, dry_run)
+                _do(work, chosen, rate, yes)
+            if choice.wanted:
+                missing = ", ".join(text for _, text in choice.wanted.values())
+                raise click.ClickException(f"not among them: {missing}")
+    except BlockQueueError as failure:
+        raise click.ClickException(str(failure)) from failure

@@ -1,0 +1,137 @@
+"""The HTTP server: Waitress, long polls parked, and an orderly end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from waitress import wasyncore
+from waitress.server import create_server
+
+from blockqueue.storage import limits
+
+from ._parking import Channel, Lot
+
+logger = logging.getLogger("blockqueue")
+
+_DRAIN_S = 6.0
+# Descriptors kept for the database, the listening socket and everything else.
+_DESCRIPTORS_KEPT = 128
+_CONNECTIONS_MAX = 20_000
+
+
+class Server:
+    """Serves a WSGI application until it is told to stop.
+
+    ``run`` belongs to the main thread, which is the server's loop; requests are handled on
+    ``threads`` others. ``stop`` may be called from anywhere, a signal handler too.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        *,
+        host: str,
+        port: int,
+        threads: int,
+        on_stop: Callable[[], None],
+    ) -> None:
+        self._on_stop = on_stop
+        self._stopping = threading.Event()
+        self._map: dict[int, Any] = {}
+        connections_max = _raise_descriptor_limit()
+        self._server = create_server(
+            app,
+            map=self._map,
+            listen=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+            threads=threads,
+            ident=None,
+            backlog=1024,
+            asyncore_use_poll=True,
+            connection_limit=connections_max,
+            channel_request_lookahead=1,
+            channel_timeout=30,
+            cleanup_interval=5,
+            max_request_header_size=16_384,
+            max_request_body_size=16 * limits.MESSAGE_BYTES_MAX + 1,
+            inbuf_overflow=2 * limits.MESSAGE_BYTES_MAX,
+            log_socket_errors=False,
+            clear_untrusted_proxy_headers=True,
+        )
+        lot = Lot(self._map, connections_max)
+        self._server.channel_class = type("ServedChannel", (Channel,), {"lot": lot})
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+
+    @property
+    def port(self) -> int:
+        return int(self._server.effective_port)
+
+    def run(self) -> bool:
+        """Serve until ``stop``, then let what is in flight end. True: all of it has."""
+        while not self._stopping.is_set():
+            wasyncore.loop(timeout=1.0, use_poll=True, map=self._map, count=1)
+        return self._drain()
+
+    def stop(self) -> None:
+        """Begin to stop."""
+        self._stopping.set()
+        self._server.pull_trigger()
+
+    def _drain(self) -> bool:
+        """Accept nobody, answer everybody."""
+        self._server.accepting = False
+        self._server.del_channel(self._map)
+        self._server.socket.close()
+        self._on_stop()
+        deadline = time.monotonic() + _DRAIN_S
+        while (busy := self._busy()) and time.monotonic() < deadline:
+            wasyncore.loop(timeout=0.05, use_poll=True, map=self._map, count=1)
+        self._server.task_dispatcher.shutdown(timeout=1)
+        wasyncore.close_all(self._map, ignore_all=True)
+        return not busy
+
+    def _busy(self) -> bool:
+        """Close the connections that are idle; say whether there are others."""
+        channels: list[Channel] = list(self._server.active_channels.values())
+        busy = [each for each in channels if each.requests or each.total_outbufs_len]
+        for channel in channels:
+            if channel not in busy and channel.request is None:
+                channel.will_close = True
+        return bool(busy)
+
+
+def _raise_descriptor_limit() -> int:
+    """Allow as many open sockets as the system lets us; return how many to accept."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _CONNECTIONS_MAX + _DESCRIPTORS_KEPT
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return max(_DESCRIPTORS_KEPT, allowed - _DESCRIPTORS_KEPT)
+
+
+def stop_on_signals(server: Server) -> None:
+    """Let SIGTERM and SIGINT stop ``server`` in order, and a second one at once."""
+
+    def first(number: int, frame: FrameType | None) -> None:
+        for again in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(again, second)
+        server.stop()
+
+    def second(number: int, frame: FrameType | None) -> None:
+        os._exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, first)
+
+
+def bound_address(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
