@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pykka import ActorDeadError, ActorRef
 
@@ -23,7 +23,8 @@ from blockqueue.storage import (
 
 from ._alarm import Alarm
 from ._promise import Promise
-from ._runtime import Pool
+from ._runtime import Pool, tell
+from ._signals import Wake
 from ._writer import Operation, WriterActor
 
 logger = logging.getLogger("blockqueue")
@@ -48,6 +49,8 @@ class Engine:
         self.idle_s = idle_s
         #: Set when the queue stops: whoever asks for messages is not made to wait.
         self.draining = False
+        #: The QueueActor; known once it has started.
+        self.root: ActorRef[Any] | None = None
         #: Called once when the queue cannot go on.
         self.fatal = on_fatal
         self.alarm = Alarm(store.clock)
@@ -68,9 +71,17 @@ class Engine:
         self.write(Operation(run, promise.begin, promise.finish))
         return promise
 
+    def wake_all(self) -> None:
+        """Let all who wait look again: something has changed, and whom it concerns is unknown."""
+        if self.root is not None:
+            tell(self.root, Wake())
+
     def release(self, deliveries: Sequence[Delivery]) -> Promise[None]:
         """Undo a claim whose consumer has gone: the messages are visible again at once."""
-        return self.change(partial(_release_in, deliveries=deliveries))
+        released = self.change(partial(_release_in, deliveries=deliveries))
+        # Rare, so that it may wake too many: its subscriber's actor may be another one by now.
+        released.on_done(lambda _: self.wake_all())
+        return released
 
 
 def _release_in(tx: Tx, deliveries: Sequence[Delivery]) -> None:

@@ -15,6 +15,8 @@ from blockqueue.storage import (
     Published,
     Topic,
     Tx,
+    Unavailable,
+    ValidationError,
     publish_in,
     subscriber_named,
 )
@@ -75,8 +77,8 @@ class JobActor(GatheringActor):
                 self._end(error)
             case signals.StopIfIdle():
                 self._stop_if_idle()
-            case _:
-                raise TypeError(f"a JobActor cannot handle {message!r}")
+            case _:  # anybody may have sent it: see ``BlockQueue.job``
+                raise ValidationError(f"a topic's actor cannot handle {message!r}")
         return None
 
     # Publishing.
@@ -89,10 +91,13 @@ class JobActor(GatheringActor):
         publishes = _Publishes(self)
         self._engine.write(Operation(publishes.run, publishes.begin, publishes.finish))
 
-    @property
-    def has_listeners(self) -> bool:
-        """Whether anybody must hear of a publish. Read by the writer."""
-        return bool(self._subscribers)
+    def wake_listeners(self) -> None:
+        """Let who waits look again, after a publish. Runs on the writer."""
+        if self._subscribers:
+            if not tell(self.actor_ref, signals.Wake()):
+                self._engine.wake_all()
+        elif self.actor_stopped.is_set():  # who waits does so with the actor that came after
+            self._engine.wake_all()
 
     # Supervising.
 
@@ -122,10 +127,11 @@ class JobActor(GatheringActor):
                 raise RuntimeError(f"subscriber {failed.name!r} keeps failing") from failed.error
             ref = self._subscriber(failed.name)
         except BaseException as error:
+            gone = error if isinstance(error, BlockQueueError) else Unavailable(str(error))
             for waiter in failed.waiters:
-                waiter.promise.fail(error)
-            refuse(failed.rest, error)
-            if isinstance(error, BlockQueueError):
+                waiter.promise.fail(gone)
+            refuse(failed.rest, gone)
+            if gone is error:
                 return
             raise
         ref.actor_inbox.put(Forwarded(signals.Carried(failed.waiters), None))
@@ -159,7 +165,9 @@ class JobActor(GatheringActor):
         # Publishes that have been gathered are the writer's, and go on without this actor.
         failed = signals.JobFailed(self.topic, error, dict(self._subscribers), rest)
         if not tell(self._supervisor, failed):
-            refuse(failed.rest, error)
+            gone = Unavailable(f"topic {self.topic.name!r} failed: {error!r}")
+            refuse(failed.rest, gone)
+            self._tell_all(signals.Gone(gone))
 
 
 class _Publishes(Gathered):
@@ -186,5 +194,4 @@ class _Publishes(Gathered):
             if envelope.reply_to is not None:
                 envelope.reply_to.complete(published[start:stop])
             start = stop
-        if self._job.has_listeners:
-            tell(self._job.actor_ref, signals.Wake())
+        self._job.wake_listeners()

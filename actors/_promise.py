@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -10,6 +11,8 @@ from typing import Any, TypeVar
 import pykka
 
 from blockqueue.storage import CommitUnknown, Withdrawn
+
+logger = logging.getLogger("blockqueue")
 
 T = TypeVar("T")
 _Raised = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
@@ -30,6 +33,7 @@ class Promise(pykka.Future[T]):
         super().__init__()
         self._open = [None]
         self._not_begun = [None]
+        self._done = False  # set once the value is there, before the callbacks run
         self._completed = threading.Lock()
         self._completed.acquire()
         self._callbacks: list[Callable[[Promise[T]], None]] = []
@@ -80,6 +84,7 @@ class Promise(pykka.Future[T]):
         if not self._take(self._open):
             return False
         self._value, self._error = value, error
+        self._done = True
         self._completed.release()
         self._run_callbacks()
         return True
@@ -87,7 +92,7 @@ class Promise(pykka.Future[T]):
     def on_done(self, callback: Callable[[Promise[T]], None]) -> None:
         """Call ``callback`` once when it is done, on the thread that completes it, or now."""
         self._callbacks.append(callback)
-        if not self._completed.locked():
+        if self._done:  # not the lock: whoever waits holds it for a moment, too
             self._run_callbacks()
 
     def _run_callbacks(self) -> None:
@@ -96,7 +101,10 @@ class Promise(pykka.Future[T]):
                 callback = self._callbacks.pop()
             except IndexError:  # another thread took the last one
                 return
-            callback(self)
+            try:
+                callback(self)
+            except Exception:  # it must not harm the actor that completes this
+                logger.exception("a promise's callback failed")
 
     def result(self, timeout: float) -> T:
         """Wait for the value as a caller with a deadline.

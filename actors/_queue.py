@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from blockqueue.storage import BlockQueueError, Topic, Unavailable, topic_named
+from blockqueue.storage import BlockQueueError, Topic, TopicNotFound, Unavailable, topic_named
 
 from . import _signals as signals
 from ._engine import Engine
@@ -26,7 +26,9 @@ class QueueActor(PooledActor):
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine.pool)
         self._engine = engine
+        engine.root = self.actor_ref
         self._jobs: dict[str, Ref] = {}
+        self._topic_ids: dict[str, int] = {}  # of the same topics
         self._restarts: dict[str, Restarts] = {}
         self._looking_around = False
 
@@ -37,9 +39,7 @@ class QueueActor(PooledActor):
             case signals.Wake() | signals.Flush():
                 self._tell_all(message)
             case signals.TopicGone(name, error):
-                ref = self._jobs.pop(name, None)
-                if ref is not None:
-                    tell(ref, signals.Gone(error))
+                self._end_job(name, error)
             case signals.JobStopped(topic):
                 self._forget(topic)
             case signals.JobFailed():
@@ -56,32 +56,49 @@ class QueueActor(PooledActor):
         return None
 
     def _job(self, name: str) -> Ref:
+        """Return a topic's actor, after a look whether it is still that topic's.
+
+        Another process may have deleted it and made a new one of that name.
+        """
         ref = self._jobs.get(name)
-        if ref is None or not ref.is_alive():
+        try:
             with self._engine.store.reading() as snapshot:
                 found = topic_named(snapshot, name)
-            ref = self._start(found)
-        return ref
+        except TopicNotFound as error:
+            self._end_job(name, error)
+            raise
+        if ref is not None and self._topic_ids[name] != found.id:
+            self._end_job(name, TopicNotFound(f"topic {name!r} was deleted"))
+        elif ref is not None and ref.is_alive():
+            return ref
+        return self._start(found)
+
+    def _end_job(self, name: str, error: BaseException) -> None:
+        ref = self._jobs.pop(name, None)
+        if ref is not None:
+            tell(ref, signals.Gone(error))
 
     def _start(self, topic: Topic) -> Ref:
         ref = JobActor.start(self._engine, self.actor_ref, topic)
         self._jobs[topic.name] = ref
+        self._topic_ids[topic.name] = topic.id
         self._look_around_later()
         return ref
 
     def _forget(self, topic: Topic) -> None:
         ref = self._jobs.get(topic.name)
         if ref is not None and not ref.is_alive():  # not a newer topic of that name
-            del self._jobs[topic.name]
+            del self._jobs[topic.name], self._topic_ids[topic.name]
             self._restarts.pop(topic.name, None)
 
     def _replace(self, failed: signals.JobFailed) -> None:
         """Start a failed actor anew, with the children and messages it left behind."""
         name = failed.topic.name
         if not self._restarts.setdefault(name, Restarts()).allowed():
-            refuse(failed.rest, failed.error)
+            given_up = _gave_up(failed.error)
+            refuse(failed.rest, given_up)
             for child in failed.children.values():
-                tell(child, signals.Gone(_gave_up(failed.error)))
+                tell(child, signals.Gone(given_up))
             raise RuntimeError(f"topic {name!r} keeps failing") from failed.error
         ref = self._start(failed.topic)
         ref.actor_inbox.put(Forwarded(signals.Adopt(failed.children), None))

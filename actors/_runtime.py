@@ -252,6 +252,8 @@ class PooledActor(pykka.Actor):
         #: Who asked, while ``on_receive`` runs; None after a ``tell``.
         self.reply_to: Promise[Any] | None = None
         self.used_at = time.monotonic()
+        #: What it took out of its inbox and has not come to yet.
+        self._turn: collections.deque[Envelope] = collections.deque()
 
     @staticmethod
     def _create_actor_inbox() -> Inbox:
@@ -266,17 +268,15 @@ class PooledActor(pykka.Actor):
 
     def pump(self) -> None:
         """Handle what is in the inbox. Runs on a thread of the pool, never twice at once."""
-        envelopes = self.actor_inbox.drain()
-        handled = 0
+        turn = self._turn = collections.deque(self.actor_inbox.drain())
         try:
-            for envelope in envelopes:
-                handled += 1
-                self._handle(envelope)
+            while turn:
+                self._handle(turn.popleft())
             if not self.actor_stopped.is_set():
                 self.on_drained()
         except BaseException as error:
             logger.exception("%s failed and is being replaced", self)
-            self._die(error, envelopes[handled:])
+            self._die(error)
             return
         self.used_at = time.monotonic()
         if not self.actor_inbox.rest():
@@ -294,8 +294,9 @@ class PooledActor(pykka.Actor):
             answer = self.on_receive(envelope.message)
         except BlockQueueError as error:
             if reply_to is None:
-                raise
-            reply_to.fail(error)
+                logger.warning("%s could not handle %r: %s", self, envelope.message, error)
+            else:
+                reply_to.fail(error)
         except BaseException as error:
             if reply_to is not None:
                 reply_to.fail(error)
@@ -305,16 +306,14 @@ class PooledActor(pykka.Actor):
                 reply_to.complete(answer)
 
     def close(self, error: BaseException | None = None) -> None:
-        """Stop now: refuse what is in the inbox with ``error``, and whatever comes later."""
+        """Stop now: refuse what was not handled yet with ``error``, and whatever comes later."""
         self._unregister()
-        refuse(
-            self.actor_inbox.close(), error or pykka.ActorDeadError(f"{self} has stopped")
-        )
+        self.refuse(self._take_rest(), error or pykka.ActorDeadError(f"{self} has stopped"))
         self.on_stop()
 
     def close_if_empty(self) -> bool:
         """Stop unless something has come in meanwhile. True: it has stopped."""
-        if not self.actor_inbox.close_if_empty():
+        if self._turn or not self.actor_inbox.close_if_empty():
             return False
         self._unregister()
         self.on_stop()
@@ -324,9 +323,22 @@ class PooledActor(pykka.Actor):
         self.actor_stopped.set()
         pykka.ActorRegistry.unregister(self.actor_ref)
 
-    def _die(self, error: BaseException, rest: list[Envelope]) -> None:
+    def _take_rest(self) -> list[Envelope]:
+        """Close the inbox; return what was not handled, in order."""
+        rest = [*self._turn, *self.actor_inbox.close()]
+        self._turn.clear()
+        return rest
+
+    def _die(self, error: BaseException) -> None:
         self._unregister()
-        self.on_failed(error, rest + self.actor_inbox.close())
+        try:
+            self.on_failed(error, self._take_rest())
+        except Exception:  # the thread that pumped it must go on with the others
+            logger.exception("%s failed and could not hand over", self)
+
+    def refuse(self, rest: Sequence[Envelope], error: BaseException) -> None:
+        """Answer messages that came too late."""
+        refuse(rest, error)
 
     def on_drained(self) -> None:
         """Act on all messages that came in together. Runs on the pool's thread."""

@@ -16,7 +16,10 @@ from blockqueue.storage import (
     Settled,
     Subscriber,
     Tx,
+    Unavailable,
+    ValidationError,
     claim_in,
+    limits,
     look,
     settle_in,
 )
@@ -72,6 +75,8 @@ class SubscriberActor(GatheringActor):
         self._claiming: Sequence[Waiter] = ()
         self._look_again = False
         self._alarm_ms: int | None = None
+        #: Why it ends, while it still waits for a claim on its way.
+        self._ending: BaseException | None = None
 
     def on_receive(self, message: Any) -> Any:
         match message:
@@ -82,6 +87,8 @@ class SubscriberActor(GatheringActor):
             case _Claimed(unserved):
                 self._claiming = ()
                 self._waiters.extendleft(reversed(unserved))
+                if self._ending is not None:
+                    self._end(self._ending)
             case _Due(due_ms):
                 if self._alarm_ms == due_ms:
                     self._alarm_ms = None
@@ -101,6 +108,9 @@ class SubscriberActor(GatheringActor):
         return None
 
     def _queue_claim(self, message: Claim) -> Any:
+        _check(message)
+        if self._ending is not None:
+            raise self._ending
         wait_ms = 0 if self._engine.draining else message.wait_ms
         deadline_ms = self._engine.clock.now_ms() + wait_ms
         promise = self.reply_to or Promise()
@@ -132,7 +142,7 @@ class SubscriberActor(GatheringActor):
         elif seen.ready and self._claim():
             return
         for waiter in self._waiters:
-            if waiter.deadline_ms <= now_ms:
+            if waiter.deadline_ms <= now_ms or self._engine.draining:
                 waiter.promise.complete([])
         self._waiters = deque(waiter for waiter in self._waiters if not waiter.promise.is_done)
         if self._waiters:
@@ -170,9 +180,13 @@ class SubscriberActor(GatheringActor):
         )
 
     @property
-    def has_waiters(self) -> bool:
-        """Whether anybody waits for messages. Read by the writer."""
-        return bool(self._waiters)
+    def wake_waiters(self) -> None:
+        """Let who waits look again, after something was given back. Runs on the writer."""
+        if self._waiters:
+            if not tell(self.actor_ref, signals.Wake()):
+                self._engine.wake_all()
+        elif self.actor_stopped.is_set():  # who waits does so with the actor that came after
+            self._engine.wake_all()
 
     # Ending.
 
@@ -185,6 +199,9 @@ class SubscriberActor(GatheringActor):
         for waiter in self._waiters:
             waiter.promise.fail(error)
         self._waiters.clear()
+        self._ending = error
+        if self._claiming:
+            return  # when the claim is back: only then is it known whom it did not serve
         self.close(error)
         tell(self._supervisor, signals.SubscriberStopped(self.subscriber.name))
 
@@ -200,9 +217,10 @@ class SubscriberActor(GatheringActor):
         waiters = (*self._claiming, *self._waiters)
         failed = signals.SubscriberFailed(self.subscriber.name, error, waiters, rest)
         if not tell(self._supervisor, failed):
+            gone = Unavailable(f"subscriber {self.subscriber.name!r} failed: {error!r}")
             for waiter in waiters:
-                waiter.promise.fail(error)
-            refuse(failed.rest, error)
+                waiter.promise.fail(gone)
+            refuse(failed.rest, gone)
 
 
 def _claim_for(subscriber_id: int, waiters: Sequence[Waiter], tx: Tx) -> list[list[Delivery]]:
@@ -241,6 +259,15 @@ def _hand_out(
     tell(ref, _Claimed(unserved))  # if it has died, the next actor has them already
 
 
+def _check(claim: Claim) -> None:
+    """Raise ValidationError here, where it concerns nobody else's claim."""
+    limits.check_range("limit", 1 if claim.limit is None else claim.limit, 1, limits.BATCH_MAX)
+    lease_ms = 1 if claim.lease_ms is None else claim.lease_ms
+    limits.check_range("lease", lease_ms, 1, limits.LEASE_MS_MAX, " ms (12h)")
+    if not isinstance(claim.wait_ms, int):
+        raise ValidationError(f"wait must be whole milliseconds, not {claim.wait_ms!r}")
+
+
 def _always() -> bool:
     return True
 
@@ -275,5 +302,4 @@ class _Settlements(Gathered):
         for envelope, outcomes in zip(self.begun, settled, strict=True):
             if envelope.reply_to is not None:
                 envelope.reply_to.complete(outcomes)
-        if self._actor.has_waiters:
-            tell(self._actor.actor_ref, signals.Wake())
+        self._actor.wake_waiters()

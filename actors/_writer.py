@@ -14,7 +14,15 @@ from typing import Any
 import apsw
 import msgspec
 
-from blockqueue.storage import BlockQueueError, QueueClosed, Store, Tx, Unavailable, Withdrawn
+from blockqueue.storage import (
+    BlockQueueError,
+    CommitUnknown,
+    QueueClosed,
+    Store,
+    Tx,
+    Unavailable,
+    Withdrawn,
+)
 
 from ._runtime import LATER, Envelope, Pool, PooledActor, refuse
 
@@ -58,21 +66,35 @@ class WriterActor(PooledActor):
         return LATER
 
     def on_drained(self) -> None:
+        self._write()
+        if self._store.failed is not None:
+            self._give_up(self._store.failed)
+
+    def on_stop(self) -> None:
+        self._write()  # what came before the stop
+
+    def _write(self) -> None:
         self._operations.sort(key=lambda operation: not operation.urgent)
         while self._operations and self._store.failed is None:
             count = self._commit(self._operations)
             del self._operations[:count]
-        if self._store.failed is not None:
-            self._give_up(self._store.failed, self.actor_inbox.close())
+            self._store.tidy()
 
-    def _give_up(self, error: BlockQueueError, rest: Sequence[Envelope]) -> None:
+    def _give_up(self, error: BlockQueueError) -> None:
         """Refuse all work for good: only opening the database anew tells what it holds."""
-        self.close()
-        for operation in (*self._operations, *(envelope.message for envelope in rest)):
-            if isinstance(operation, Operation):
-                operation.finish(None, _not_written(error))
-        refuse(rest, error)
+        operations, self._operations = self._operations, []
+        for operation in operations:
+            operation.finish(None, _not_written(error))
+        self.close(_not_written(error))
         self._on_fatal(error)
+
+    def refuse(self, rest: Sequence[Envelope], error: BaseException) -> None:
+        if not isinstance(error, BlockQueueError):
+            error = QueueClosed("nothing was written, the queue is closed")
+        for envelope in rest:
+            if isinstance(envelope.message, Operation):
+                envelope.message.finish(None, error)
+        refuse(rest, error)
 
     def _commit(self, operations: Sequence[Operation]) -> int:
         """Commit as many operations as fit into one group; return how many that were."""
@@ -84,9 +106,9 @@ class WriterActor(PooledActor):
             return self._commit_singly(operations[: len(done) + 1])
         except (BlockQueueError, apsw.Error) as error:
             # Whoever met the error is the one after ``done``, and will be first next time.
+            if self._store.failed is None and done:
+                return self._commit_singly(operations[: len(done)])
             count = max(1, len(done))
-            if self._store.failed is None and count > 1:
-                return self._commit_singly(operations[:count])
             for operation in operations[:count]:
                 operation.finish(None, error)
             return count
@@ -142,7 +164,13 @@ class WriterActor(PooledActor):
     def on_failed(self, error: BaseException, rest: Sequence[Envelope]) -> None:
         fatal = self._store.failed or Unavailable(f"the writer failed: {error!r}")
         self._store.failed = fatal
-        self._give_up(fatal, rest)
+        unknown = CommitUnknown(f"{fatal}: the work may have been written or not")
+        for operation in self._operations:
+            if operation.begun:
+                operation.finish(None, unknown)
+        self._operations = [each for each in self._operations if not each.begun]
+        self.refuse(rest, _not_written(fatal))
+        self._give_up(fatal)
 
 
 def _not_written(error: BlockQueueError) -> QueueClosed:

@@ -10,17 +10,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import msgspec
 from tqdm import tqdm
 
 from blockqueue import storage
-from blockqueue.storage import BlockQueueError, BucketEntry, Envelope, MessageRef, State, limits
+from blockqueue.storage import BlockQueueError, BucketEntry, MessageRef, State
 
 from ._durations import milliseconds
-from ._messages import from_ms
+from ._retries_view import HEADER, record, row, shortened
 from .queue import BlockQueue
 
 _STATES = {
@@ -31,10 +31,6 @@ _STATES = {
 _VERBS = {"replay": ("replay", "replayed"), "drop": ("drop", "dropped")}
 # Small, so that consumers and publishers get their turn between two batches.
 _BATCH = 200
-_PREVIEW_CHARS = 60
-_REASON_CHARS = 32
-_COLUMNS = "{:36}  {:7}  {:>8}  {:>8}  {:>8}  {:32}  {}"
-_HEADER = _COLUMNS.format("ID", "STATE", "ATTEMPTS", "DUE", "AGE", "REASON", "MESSAGE")
 
 
 class _DurationType(click.ParamType):
@@ -43,9 +39,12 @@ class _DurationType(click.ParamType):
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
         """Return milliseconds."""
         try:
-            return milliseconds("the duration", value)
+            age_ms = milliseconds("the age", value)
         except BlockQueueError as error:
             self.fail(str(error), param, ctx)
+        if age_ms < 0:
+            self.fail(f"the age {value!r} is negative", param, ctx)
+        return age_ms
 
 
 class _IdType(click.ParamType):
@@ -150,79 +149,10 @@ def _wanted_ids(
     return wanted
 
 
-def _unknown(kind: str, name: str, names: Iterable[str]) -> Any:
+def _unknown(kind: str, name: str, names: Iterable[str]) -> NoReturn:
     nearest = get_close_matches(name, names, n=1, cutoff=0.0)
     hint = f"the nearest is {nearest[0]!r}" if nearest else f"there is no {kind} at all"
     raise click.ClickException(f"there is no {kind} {name!r}; {hint}")
-
-
-def _printable(text: str, limit: int) -> str:
-    """Return the start of ``text`` with all that could move the cursor escaped."""
-    shown = "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode()
-        for char in text[: limit + 1]
-    )
-    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
-
-
-def _text(entry: BucketEntry) -> str | None:
-    payload = entry.body.payload if isinstance(entry.body, Envelope) else entry.body
-    if isinstance(payload, bytes):
-        return payload[: 4 * _PREVIEW_CHARS].decode(errors="backslashreplace")
-    return payload
-
-
-def _span(ms: int) -> str:
-    """Write a duration with its two largest units."""
-    seconds = max(0, ms) // 1000
-    for unit, size, below, part in (
-        ("d", 86400, "h", 3600),
-        ("h", 3600, "m", 60),
-        ("m", 60, "s", 1),
-    ):
-        if seconds >= size:
-            return f"{seconds // size}{unit}{seconds % size // part}{below}"
-    return f"{seconds}s"
-
-
-def _row(entry: BucketEntry, now_ms: int) -> str:
-    due = "-"
-    if entry.due_ms is not None:
-        due = "now" if entry.due_ms <= now_ms else _span(entry.due_ms - now_ms)
-    body = _text(entry)
-    return _COLUMNS.format(
-        entry.id,
-        entry.state.name.lower(),
-        f"{entry.delivery_count}/{entry.failure_count}",
-        due,
-        "?" if entry.created_ms is None else _span(now_ms - entry.created_ms),
-        _printable(entry.reason or "", _REASON_CHARS),
-        "(damaged)" if body is None else _printable(body, _PREVIEW_CHARS),
-    ).rstrip()
-
-
-def _record(entry: BucketEntry, now_ms: int) -> str:
-    """Return the entry as a line of JSON; everything but ASCII is escaped in it."""
-    body = _text(entry)
-    return json.dumps(
-        {
-            "id": entry.id,
-            "state": entry.state.name.lower(),
-            "priority": entry.handle.priority,
-            "delivery_count": entry.delivery_count,
-            "failure_count": entry.failure_count,
-            "reason": entry.reason,
-            "due_at": _time(entry.due_ms),
-            "ended_at": _time(entry.ended_ms),
-            "created_at": _time(entry.created_ms),
-            "age_s": None if entry.created_ms is None else (now_ms - entry.created_ms) / 1000,
-            "preview": None if body is None else body[:_PREVIEW_CHARS],
-        }
-    )
-
-
-def _time(ms: int | None) -> str | None:
-    return None if ms is None else from_ms(ms).isoformat(timespec="milliseconds")
 
 
 class _Work(msgspec.Struct):
@@ -239,15 +169,12 @@ class _Work(msgspec.Struct):
     tried: int = 0
 
     def collect(self, entries: Iterable[BucketEntry]) -> None:
-        """Take the messages, each once, the oldest first, without their bodies.
+        """Take the messages, each once, the oldest first, with just the start of each.
 
         All of them before the first is touched: a message that is replayed moves within
         the bucket, and would be met again.
         """
-        found = {
-            (entry.handle.priority, entry.handle.seq): msgspec.structs.replace(entry, body=None)
-            for entry in entries
-        }
+        found = {(entry.handle.priority, entry.handle.seq): shortened(entry) for entry in entries}
         self.entries = list(reversed(found.values()))
 
     def run(self, pace: Pace) -> None:
@@ -296,9 +223,9 @@ def _list(entries: Iterable[BucketEntry], now_ms: int, as_json: bool) -> None:
     header = not as_json
     for entry in entries:
         if header:
-            click.echo(_HEADER)
+            click.echo(HEADER)
             header = False
-        click.echo(_record(entry, now_ms) if as_json else _row(entry, now_ms))
+        click.echo(record(entry, now_ms) if as_json else row(entry, now_ms))
     if header:
         click.echo("nothing matches", err=True)
 
@@ -391,7 +318,7 @@ def retries(
             else:
                 work = _Work(queue, topic, subscriber, action, as_json, dry_run)
                 _do(work, chosen, rate, yes)
-            if choice.wanted:
+            if choice.wanted and limit is None:
                 missing = ", ".join(text for _, text in choice.wanted.values())
                 raise click.ClickException(f"not among them: {missing}")
     except BlockQueueError as failure:

@@ -8,13 +8,12 @@ import msgspec
 
 from . import limits
 from ._cursors import Cursor
-from ._errors import NoSubscribers
+from ._errors import NoSubscribers, TopicNotFound
 from ._frames import pack_frame
 from ._ids import message_id, new_tag
 from ._runs import Run, move
 from ._states import Event, State
 from ._store import Tx, verb
-from ._topology import topic
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -56,38 +55,46 @@ def publish_in(tx: Tx, topic_id: int, batches: Sequence[Batch]) -> list[Publishe
         TopicNotFound: the topic was deleted.
         NoSubscribers: nobody would get it.
     """
-    topic(tx, topic_id)
-    if not tx.row(
-        "SELECT 1 FROM subscriber WHERE topic_id = ? AND deleted_ms IS NULL LIMIT 1", (topic_id,)
-    ):
-        raise NoSubscribers("the topic has no subscriber: add one before publishing")
+    _check_topic(tx, topic_id)
     lanes: dict[int, list[int]] = {}
     for index, batch in enumerate(batches):
         lanes.setdefault(batch.priority, []).append(index)
     published: dict[int, Published] = {}
     for priority, indexes in lanes.items():
-        first_seq = _end_seq(tx, topic_id, priority)
+        count = sum(batches[index].count for index in indexes)
+        first_seq = _take_numbers(tx, topic_id, priority, count)
         for block in _fill_blocks(batches, indexes):
             first_seq = _append(tx, topic_id, priority, first_seq, block, batches, published)
-        tx.change(
-            "UPDATE lane SET end_seq = ? WHERE topic_id = ? AND priority = ?",
-            (first_seq, topic_id, priority),
-        )
     for index, batch in enumerate(batches):
         if batch.delay_ms:
             _delay(tx, published[index])
     return [published[index] for index in range(len(batches))]
 
 
-def _end_seq(tx: Tx, topic_id: int, priority: int) -> int:
-    """Return the lane's next sequence number, making the lane if it is new."""
+def _check_topic(tx: Tx, topic_id: int) -> None:
     found = tx.row(
-        "SELECT end_seq FROM lane WHERE topic_id = ? AND priority = ?", (topic_id, priority)
+        "SELECT EXISTS (SELECT 1 FROM subscriber WHERE topic_id = ?1 AND deleted_ms IS NULL)"
+        " FROM topic WHERE id = ?1 AND deleted_ms IS NULL",
+        (topic_id,),
     )
-    if found is not None:
-        return int(found[0])
+    if found is None:
+        raise TopicNotFound("the topic does not exist any more")
+    if not found[0]:
+        raise NoSubscribers("the topic has no subscriber: add one before publishing")
+
+
+def _take_numbers(tx: Tx, topic_id: int, priority: int, count: int) -> int:
+    """Take the lane's next sequence numbers, making it if it is new; return the first."""
+    rows = tx.rows(
+        "UPDATE lane SET end_seq = end_seq + ? WHERE topic_id = ? AND priority = ?"
+        " RETURNING end_seq",
+        (count, topic_id, priority),
+    )
+    if rows:
+        return int(rows[0][0]) - count
     tx.change(
-        "INSERT INTO lane (topic_id, priority, end_seq) VALUES (?, ?, 0)", (topic_id, priority)
+        "INSERT INTO lane (topic_id, priority, end_seq) VALUES (?, ?, ?)",
+        (topic_id, priority, count),
     )
     return 0
 

@@ -255,77 +255,89 @@ class Store:
             self._check_usable()
             self._file_lock.acquire()
             self._owner = me
+            committing = False
             try:
-                with self._disk_errors():
-                    self._connection.execute("BEGIN IMMEDIATE")
-                    now_ms = self.clock.now_ms()
-                    self._tick(now_ms)
-                    tx = Tx(self, self._connection, now_ms)
-                    yield tx
-                self._commit()
-                if tx.swept:
-                    self._correct_lease_hint()
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+                self._connection.execute("BEGIN IMMEDIATE")
+                now_ms = self.clock.now_ms()
+                self._tick(now_ms)
+                tx = Tx(self, self._connection, now_ms)
+                yield tx
+                committing = True
+                self._connection.execute("COMMIT")
+                self._committed(tx)
+            except BaseException as error:
+                named = self._undone(error, committing)
+                if named is None:
+                    raise
+                raise named from error
             finally:
                 self._owner = None
                 self._file_lock.release()
 
-    def _commit(self) -> None:
-        try:
-            self._connection.execute("COMMIT")
-        except apsw.FullError as error:
-            raise DiskFull("the disk is full; nothing was written") from error
-        except apsw.Error as error:
+    def _committed(self, tx: Tx) -> None:
+        """Tell the other processes, while they still cannot write."""
+        if self._wrote:
+            self._wrote = False
+            self._own_commits += 1
+            self.hints.count_commit()
+        if tx.swept:
+            self._correct_lease_hint()
+
+    def _undone(self, error: BaseException, committing: bool) -> BlockQueueError | None:
+        """Roll back, and name the error if it is the disk's."""
+        if not isinstance(error, apsw.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            return None
+        if committing and not isinstance(error, apsw.FullError):
             self.failed = CommitUnknown(
                 f"the disk failed at the commit ({error}): the work may have been written or not"
             )
-            raise self.failed from error
-        if not self._wrote:
-            return
-        self._wrote = False
-        self._own_commits += 1
-        self.hints.count_commit()
-        if self._wal_pages >= _WAL_PAGES_MAX:
+            return self.failed
+        named = self._disk_error(error)
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+        return named
+
+    def _disk_error(self, error: apsw.Error) -> BlockQueueError | None:
+        """Name an error that came before the commit: nothing has been written then."""
+        if (
+            isinstance(error, apsw.FullError)
+            or error.extendedresult == apsw.SQLITE_IOERR_SHMSIZE
+        ):
+            return DiskFull("the disk is full; nothing was written")
+        if isinstance(error, apsw.BusyError):
+            return Unavailable("another program holds the database; nothing was written")
+        if isinstance(error, apsw.IOError):
+            self.failed = Unavailable(f"the disk failed ({error}); nothing was written")
+            return self.failed
+        if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+            self.failed = DatabaseUnusable(f"{self.path} is damaged ({error})")
+            return self.failed
+        return None
+
+    def tidy(self) -> None:
+        """Move the log into the database if it has grown long. Not while anybody waits."""
+        if self._wal_pages >= _WAL_PAGES_MAX and self.failed is None:
             self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
 
-    @contextmanager
-    def _disk_errors(self) -> Iterator[None]:
-        """Name what goes wrong before the commit: nothing has been written then."""
-        try:
-            yield
-        except apsw.FullError as error:
-            raise DiskFull("the disk is full; nothing was written") from error
-        except apsw.BusyError as error:
-            raise Unavailable("another program holds the database; nothing was written") from error
-        except apsw.IOError as error:
-            if error.extendedresult == apsw.SQLITE_IOERR_SHMSIZE:
-                raise DiskFull("the disk is full; nothing was written") from error
-            self.failed = Unavailable(f"the disk failed ({error}); nothing was written")
-            raise self.failed from error
-        except (apsw.CorruptError, apsw.NotADBError) as error:
-            self.failed = DatabaseUnusable(f"{self.path} is damaged ({error})")
-            raise self.failed from error
+    def checkpoint(self) -> None:
+        """Move all of the log into the database and empty it."""
+        self._check_usable()
+        self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def _checkpoint(self, mode: int) -> None:
-        try:
-            self._connection.wal_checkpoint(mode=mode)
-            self._wal_pages = 0
-        except apsw.FullError:
-            logger.warning("no room to checkpoint %s; it stays in its log", self.path)
-        except apsw.BusyError:
-            pass  # a reader is in the way: the next commit tries again
-
-    def checkpoint(self) -> None:
-        """Move all of the log into the database and empty it. Waits for the write lock."""
         with self._write_lock:
-            self._check_usable()
             self._file_lock.acquire()
             try:
-                with self._disk_errors():
-                    self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                self._connection.wal_checkpoint(mode=mode)
+                self._wal_pages = 0
+            except apsw.FullError:
+                logger.warning("no room to checkpoint %s; it stays in its log", self.path)
+            except apsw.BusyError:
+                pass  # a reader is in the way: the next commit tries again
+            except apsw.Error as error:
+                self.failed = Unavailable(f"the disk failed at a checkpoint ({error})")
             finally:
                 self._file_lock.release()
 
@@ -340,12 +352,16 @@ class Store:
                 with errors_named(self.path):
                     db = connect(self.path, read_only=True)
             connection: apsw.Connection = db.connection()
-            with self._disk_errors():
-                connection.execute("BEGIN")
-                try:
-                    yield Snapshot(self, connection, self.clock.now_ms())
-                finally:
-                    connection.execute("COMMIT")
+            connection.execute("BEGIN")
+            try:
+                yield Snapshot(self, connection, self.clock.now_ms())
+            finally:
+                connection.execute("COMMIT")
+        except apsw.Error as error:
+            named = self._disk_error(error)
+            if named is None:
+                raise
+            raise named from error
         finally:
             self._readers.put(db)
 
@@ -366,6 +382,9 @@ class Store:
             if self._closed:
                 return
             self._closed = True
+        if self.failed is None:
+            self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        with self._write_lock:
             for _ in range(_READERS_MAX):
                 db = self._readers.get()
                 if db is not None:
@@ -374,8 +393,6 @@ class Store:
                 self._readers.put(None)  # whoever waits for one learns that it is closed
             self._file_lock.acquire()
             try:
-                if self.failed is None:
-                    self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
                 self._db.close()
             finally:
                 self._file_lock.release()
@@ -402,7 +419,9 @@ def verb(inside: Callable[Concatenate[Tx, P], R]) -> Callable[Concatenate[Store,
 
     def alone(store: Store, /, *args: P.args, **kwargs: P.kwargs) -> R:
         with store.transaction() as tx:
-            return inside(tx, *args, **kwargs)
+            value = inside(tx, *args, **kwargs)
+        store.tidy()
+        return value
 
     alone.__name__ = inside.__name__.removesuffix("_in")
     alone.__doc__ = inside.__doc__

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from blockqueue.storage import (
     Store,
     Subscriber,
     Topic,
+    Tx,
     create_topic,
     pack_messages,
     publish,
@@ -61,3 +63,18 @@ def open_queue(
 def handles(deliveries: Iterable[Delivery]) -> list[Handle]:
     """Name deliveries as their holder does."""
     return [Handle(each.priority, each.seq, each.tag, each.generation) for each in deliveries]
+
+
+class RolledBack(Exception):
+    """Ends a transaction without a commit."""
+
+
+@contextmanager
+def rolled_back(store: Store) -> Iterator[Tx]:
+    """Open a transaction that comes to nothing."""
+    try:
+        with store.transaction() as tx:
+            yield tx
+            raise RolledBack
+    except RolledBack:
+        pass
