@@ -10,4 +10,15 @@ from ._runtime import Pool, PooledActor
 from ._system import System
 from .messages import Claim, Publish, Settle
 
-__all__ = ["BYTES_MAX", "MESSAGES_MAX", "Admission", "Claim", "Pool", "PooledActor", "Promise", "Publish", "Settle", "System"]
+__all__ = [
+    "BYTES_MAX",
+    "MESSAGES_MAX",
+    "Admission",
+    "Claim",
+    "Pool",
+    "PooledActor",
+    "Promise",
+    "Publish",
+    "Settle",
+    "System",
+]

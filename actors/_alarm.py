@@ -22,21 +22,21 @@ class Alarm:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._changed = threading.Condition()  # guards all below
-        self._heap: list[tuple[int, int, Callable[[], None]]] = []
+        self._heap: list[tuple[int, int, Callable[[], object]]] = []
         self._numbers = itertools.count()
         self._stopped = False
         clock.on_change(self._wake)
         self._thread = threading.Thread(target=self._work, name="blockqueue-alarm", daemon=True)
         self._thread.start()
 
-    def at(self, due_ms: int, callback: Callable[[], None]) -> None:
+    def at(self, due_ms: int, callback: Callable[[], object]) -> None:
         """Call ``callback`` on the alarm's thread once ``due_ms`` has come. It must be quick."""
         with self._changed:
             heapq.heappush(self._heap, (due_ms, next(self._numbers), callback))
             if self._heap[0][0] == due_ms:
                 self._changed.notify()
 
-    def after(self, delay_ms: int, callback: Callable[[], None]) -> None:
+    def after(self, delay_ms: int, callback: Callable[[], object]) -> None:
         self.at(self._clock.now_ms() + delay_ms, callback)
 
     def _wake(self) -> None:
@@ -50,7 +50,7 @@ class Alarm:
             except Exception:
                 logger.exception("an alarm's callback failed")
 
-    def _next(self) -> Callable[[], None] | None:
+    def _next(self) -> Callable[[], object] | None:
         with self._changed:
             while not self._stopped:
                 if self._heap and self._heap[0][0] <= self._clock.now_ms():

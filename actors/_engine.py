@@ -23,7 +23,7 @@ from blockqueue.storage import (
 
 from ._alarm import Alarm
 from ._promise import Promise
-from ._runtime import Pool, tell
+from ._runtime import Forwarded, Pool, inbox_of, tell
 from ._signals import Wake
 from ._writer import Operation, WriterActor
 
@@ -55,26 +55,30 @@ class Engine:
         self.fatal = on_fatal
         self.alarm = Alarm(store.clock)
         self.writer: ActorRef[WriterActor] = WriterActor.start(pool, store, on_fatal)
+        self._writer_inbox = inbox_of(self.writer)
 
     def write(self, operation: Operation) -> None:
         """Hand an operation to the writer. It finishes with an error if the writer has stopped."""
         try:
-            self.writer.tell(operation)
+            self._writer_inbox.put(Forwarded(operation, None))
         except ActorDeadError:
             reason = self.store.failed or "it is closed"
             error = QueueClosed(f"nothing was written, the queue has stopped: {reason}")
             operation.finish(None, error)
 
-    def change(self, run: Callable[[Tx], R], promise: Promise[R] | None = None) -> Promise[R]:
+    def change(self, run: Callable[[Tx], R]) -> Promise[R]:
         """Run ``run`` in the writer's next transaction, unless its promise is withdrawn."""
-        promise = promise or Promise()
+        promise: Promise[R] = Promise()
         self.write(Operation(run, promise.begin, promise.finish))
         return promise
 
     def wake_all(self) -> None:
         """Let all who wait look again: something has changed, and whom it concerns is unknown."""
+        self.tell_root(Wake())
+
+    def tell_root(self, message: Any) -> None:
         if self.root is not None:
-            tell(self.root, Wake())
+            tell(self.root, message)
 
     def release(self, deliveries: Sequence[Delivery]) -> Promise[None]:
         """Undo a claim whose consumer has gone: the messages are visible again at once."""

@@ -27,13 +27,15 @@ from ._restarts import Restarts
 from ._runtime import (
     LATER,
     Envelope,
+    Forwarded,
     Gathered,
     GatheringActor,
     GatheringInbox,
+    inbox_of,
     refuse,
     tell,
 )
-from ._signals import Forwarded, Ref
+from ._signals import Ref
 from ._subscriber import SubscriberActor
 from ._writer import Operation
 from .messages import Claim, Publish, Settle
@@ -93,11 +95,12 @@ class JobActor(GatheringActor):
 
     def wake_listeners(self) -> None:
         """Let who waits look again, after a publish. Runs on the writer."""
-        if self._subscribers:
-            if not tell(self.actor_ref, signals.Wake()):
-                self._engine.wake_all()
-        elif self.actor_stopped.is_set():  # who waits does so with the actor that came after
+        if self.actor_stopped.is_set():  # who waits does so with the actor that came after
             self._engine.wake_all()
+        for ref in list(self._subscribers.values()):
+            actor = inbox_of(ref).owner
+            if isinstance(actor, SubscriberActor):
+                actor.wake_waiters()
 
     # Supervising.
 
@@ -113,10 +116,10 @@ class JobActor(GatheringActor):
     def _forward(self, message: Claim | Settle) -> Any:
         forwarded = Forwarded(message, self.reply_to)
         try:
-            self._subscriber(message.subscriber).actor_inbox.put(forwarded)
+            inbox_of(self._subscriber(message.subscriber)).put(forwarded)
         except pykka.ActorDeadError:  # it stopped a moment ago
             self._subscribers.pop(message.subscriber, None)
-            self._subscriber(message.subscriber).actor_inbox.put(forwarded)
+            inbox_of(self._subscriber(message.subscriber)).put(forwarded)
         return LATER
 
     def _replace(self, failed: signals.SubscriberFailed) -> None:
@@ -134,9 +137,9 @@ class JobActor(GatheringActor):
             if gone is error:
                 return
             raise
-        ref.actor_inbox.put(Forwarded(signals.Carried(failed.waiters), None))
+        inbox_of(ref).put(Forwarded(signals.Carried(failed.waiters), None))
         for envelope in failed.rest:
-            ref.actor_inbox.put(envelope)
+            inbox_of(ref).put(envelope)
 
     def _end_subscriber(self, name: str, error: BaseException) -> None:
         ref = self._subscribers.pop(name, None)

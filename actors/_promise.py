@@ -36,7 +36,7 @@ class Promise(pykka.Future[T]):
         self._done = False  # set once the value is there, before the callbacks run
         self._completed = threading.Lock()
         self._completed.acquire()
-        self._callbacks: list[Callable[[Promise[T]], None]] = []
+        self._callbacks: list[Callable[[Promise[T]], object]] = []
         self._value: Any = None
         self._error: BaseException | None = None
 
@@ -89,7 +89,7 @@ class Promise(pykka.Future[T]):
         self._run_callbacks()
         return True
 
-    def on_done(self, callback: Callable[[Promise[T]], None]) -> None:
+    def on_done(self, callback: Callable[[Promise[T]], object]) -> None:
         """Call ``callback`` once when it is done, on the thread that completes it, or now."""
         self._callbacks.append(callback)
         if self._done:  # not the lock: whoever waits holds it for a moment, too
@@ -144,4 +144,3 @@ class Promise(pykka.Future[T]):
     def set_exception(self, exc_info: _Raised | None = None) -> None:
         error = exc_info[1] if exc_info is not None else None
         self.finish(None, error or pykka.ActorDeadError("the actor is gone"))
-

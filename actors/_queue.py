@@ -12,8 +12,8 @@ from . import _signals as signals
 from ._engine import Engine
 from ._job import JobActor
 from ._restarts import Restarts
-from ._runtime import Envelope, PooledActor, refuse, tell
-from ._signals import Forwarded, Ref
+from ._runtime import Envelope, Forwarded, PooledActor, inbox_of, refuse, tell
+from ._signals import Ref
 
 
 class _LookAround(NamedTuple):
@@ -75,6 +75,7 @@ class QueueActor(PooledActor):
 
     def _end_job(self, name: str, error: BaseException) -> None:
         ref = self._jobs.pop(name, None)
+        self._topic_ids.pop(name, None)
         if ref is not None:
             tell(ref, signals.Gone(error))
 
@@ -101,9 +102,9 @@ class QueueActor(PooledActor):
                 tell(child, signals.Gone(given_up))
             raise RuntimeError(f"topic {name!r} keeps failing") from failed.error
         ref = self._start(failed.topic)
-        ref.actor_inbox.put(Forwarded(signals.Adopt(failed.children), None))
+        inbox_of(ref).put(Forwarded(signals.Adopt(failed.children), None))
         for envelope in failed.rest:
-            ref.actor_inbox.put(envelope)
+            inbox_of(ref).put(envelope)
 
     def _tell_all(self, message: Any) -> None:
         for ref in self._jobs.values():

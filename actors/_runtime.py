@@ -12,10 +12,11 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import NoneType
 from typing import Any, ClassVar, Final, Protocol
 
+import msgspec
 import pykka
 from pykka.messages import _ActorStop
 
@@ -34,6 +35,17 @@ class Envelope(Protocol):
 
     @property
     def reply_to(self) -> Promise[Any] | None: ...
+
+
+class Forwarded(msgspec.Struct):
+    """An envelope of our own: a message, and who waits for its answer."""
+
+    message: Any
+    reply_to: Promise[Any] | None
+
+
+# How many actors a caller still gives a turn when its own answer is there.
+_LAST_TURNS = 2
 
 
 class _Local(threading.local):
@@ -67,24 +79,24 @@ class Pool:
         else:
             ready.append(actor)
 
-    def lend(self, send: Callable[[], None], promise: Promise[Any]) -> None:
-        """Run ``send``, then pump what it wakes until ``promise`` is done or others work on it.
+    def lend(self, inbox: Inbox, envelope: Envelope, promise: Promise[Any]) -> None:
+        """Put a message, then pump what it wakes until ``promise`` is done or others do it.
 
         What is left then gets one short turn, so that the actors are free for the next call.
-
         The main thread never pumps: Ctrl-C could strike there in the middle of a commit.
+        Raises ActorDeadError if the inbox is closed.
         """
         local = self._local
-        if local.ready is not None or threading.current_thread() is threading.main_thread():
-            send()
+        if local.ready is not None or threading.get_ident() == threading.main_thread().ident:
+            inbox.put(envelope)
             return
         ready = local.ready = collections.deque()
         try:
-            send()
+            inbox.put(envelope)
             while ready and not promise.is_done:
                 self._pump_next(ready)
-            for _ in range(len(ready)):
-                if not ready[0].blocks:
+            for _ in range(_LAST_TURNS):
+                if ready and not ready[0].blocks:
                     ready.popleft().pump()
         finally:
             local.ready = None
@@ -363,6 +375,13 @@ def refuse(envelopes: Sequence[Envelope], error: BaseException) -> None:
     for envelope in envelopes:
         if envelope.reply_to is not None:
             envelope.reply_to.fail(error)
+
+
+def inbox_of(ref: pykka.ActorRef[Any]) -> Inbox:
+    """Return the inbox behind a ref of one of our actors."""
+    inbox = ref.actor_inbox
+    assert isinstance(inbox, Inbox)
+    return inbox
 
 
 def tell(ref: pykka.ActorRef[Any], message: Any) -> bool:

@@ -11,7 +11,7 @@ import pykka
 from blockqueue.storage import Delivery, Topic
 
 from ._promise import Promise
-from ._runtime import Envelope
+from ._runtime import Envelope, Forwarded
 
 Ref = pykka.ActorRef[Any]
 
@@ -24,13 +24,6 @@ class Waiter(msgspec.Struct):
     deadline_ms: int
     through_pause: bool
     promise: Promise[list[Delivery]]
-
-
-class Forwarded(msgspec.Struct):
-    """A message put into another actor's inbox, with the same caller waiting."""
-
-    message: Any
-    reply_to: Promise[Any] | None
 
 
 # To everybody.

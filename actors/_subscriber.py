@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -82,13 +83,10 @@ class SubscriberActor(GatheringActor):
         match message:
             case Claim():
                 return self._queue_claim(message)
-            case signals.Wake():
-                pass
+            case signals.Wake() | signals.Flush():
+                pass  # to look is enough: while the queue drains, nobody is left waiting
             case _Claimed(unserved):
-                self._claiming = ()
-                self._waiters.extendleft(reversed(unserved))
-                if self._ending is not None:
-                    self._end(self._ending)
+                self._wait_on(unserved)
             case _Due(due_ms):
                 if self._alarm_ms == due_ms:
                     self._alarm_ms = None
@@ -96,8 +94,6 @@ class SubscriberActor(GatheringActor):
                 self._waiters.extend(waiters)
             case signals.Supervisor(job):
                 self._supervisor = job
-            case signals.Flush():
-                self._flush()
             case signals.Gone(error):
                 self._end(error)
             case signals.StopIfIdle():
@@ -167,6 +163,12 @@ class SubscriberActor(GatheringActor):
         self._engine.write(Operation(run, _always, finish, urgent=True))
         return True
 
+    def _wait_on(self, unserved: Sequence[Waiter]) -> None:
+        self._claiming = ()
+        self._waiters.extendleft(reversed(unserved))
+        if self._ending is not None:
+            self._end(self._ending)
+
     # Settling.
 
     @staticmethod
@@ -179,7 +181,6 @@ class SubscriberActor(GatheringActor):
             Operation(settlements.run, settlements.begin, settlements.finish, urgent=True)
         )
 
-    @property
     def wake_waiters(self) -> None:
         """Let who waits look again, after something was given back. Runs on the writer."""
         if self._waiters:
@@ -189,11 +190,6 @@ class SubscriberActor(GatheringActor):
             self._engine.wake_all()
 
     # Ending.
-
-    def _flush(self) -> None:
-        for waiter in self._waiters:
-            waiter.promise.complete([])
-        self._waiters.clear()
 
     def _end(self, error: BaseException) -> None:
         for waiter in self._waiters:
@@ -288,7 +284,7 @@ class _Settlements(Gathered):
         handles = [handle for call in acks for handle in call.handles]
         acked = iter(settle(Ack(), handles) if handles else ())
         return [
-            [next(acked) for _ in call.handles]
+            list(itertools.islice(acked, sum(handle.count for handle in call.handles)))
             if isinstance(call.settlement, Ack)
             else settle(call.settlement, call.handles)
             for call in calls

@@ -51,11 +51,11 @@ class _Ended(NamedTuple):
 class SweeperActor(PooledActor):
     """Looks every half second; works through the writer, one short step at a time."""
 
-    def __init__(self, engine: Engine, queue: Ref) -> None:
+    def __init__(self, engine: Engine, queue: Ref, role: FileLock) -> None:
         super().__init__(engine.pool)
         self._engine = engine
         self._queue = queue
-        self._role = FileLock(engine.store.path + "-hints")
+        self._role = role
         self._has_role = False
         self._foreign_commits = engine.store.foreign_commits
         self._working = False

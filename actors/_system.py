@@ -6,9 +6,9 @@ import logging
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Any, TypeVar
 
 import pykka
@@ -16,11 +16,13 @@ import pykka
 from blockqueue.storage import (
     BlockQueueError,
     Clock,
+    FileLock,
     NotFound,
     QueueClosed,
     Snapshot,
     Store,
     Tx,
+    Unavailable,
 )
 
 from . import _signals as signals
@@ -28,9 +30,10 @@ from ._admission import BYTES_MAX, MESSAGES_MAX, Admission
 from ._engine import Engine
 from ._promise import Promise
 from ._queue import QueueActor
-from ._runtime import Pool, tell
-from ._signals import Forwarded, Ref
+from ._runtime import Forwarded, Pool, inbox_of, tell
+from ._signals import Ref
 from ._sweeper import SweeperActor
+from ._writer import Operation
 
 logger = logging.getLogger("blockqueue")
 
@@ -56,27 +59,37 @@ class System:
         on_fatal: Callable[[BlockQueueError], None] | None = None,
     ) -> None:
         self.store = Store(path, clock=clock)
+        self._role = FileLock(self.store.path + "-hints")  # the sweeper's
         self.admission = Admission(messages_max, bytes_max)
         #: Why the queue refuses work, once it does.
         self.failed: BlockQueueError | None = None
         self._on_fatal = on_fatal
+        self._failing = threading.Lock()  # guards the change of ``failed``
         self._stopping = threading.Lock()  # held by the one call of ``close`` that stops
         self._closed = False
         self._pool = Pool("blockqueue-actors", _POOL_THREADS)
         self._engine = Engine(self.store, self._pool, idle_s=idle_s, on_fatal=self._fail)
         self._queue: Ref = QueueActor.start(self._engine)
-        self._sweeper: Ref = SweeperActor.start(self._engine, self._queue)
-        self._jobs: dict[str, Ref] = {}  # a cache: an entry may be dead, never wrong
+        self._sweeper: Ref = SweeperActor.start(self._engine, self._queue, self._role)
+        # A cache: an entry may be dead, never wrong; it does not keep an actor that has stopped.
+        self._jobs: weakref.WeakValueDictionary[str, Ref] = weakref.WeakValueDictionary()
 
     @property
     def clock(self) -> Clock:
         return self.store.clock
 
     def _fail(self, error: BlockQueueError) -> None:
+        with self._failing:
+            if self.failed is not None:
+                return
+            self.failed = error
         logger.critical("the queue stops: %s", error)
-        self.failed = self.failed or error
+        self._engine.tell_root(signals.Gone(QueueClosed(f"the queue has stopped: {error}")))
         if self._on_fatal is not None:
-            self._on_fatal(error)
+            try:
+                self._on_fatal(error)
+            except Exception:
+                logger.exception("on_fatal failed")
 
     def _check_open(self) -> None:
         if self.failed is not None:
@@ -92,10 +105,13 @@ class System:
         ref = self._jobs.get(topic)
         if ref is None or not ref.is_alive():
             try:
-                ref = self._jobs[topic] = self._queue.ask(signals.FindJob(topic), timeout=_FIND_S)
+                found: Any = self._queue.ask(signals.FindJob(topic), timeout=_FIND_S)
             except pykka.ActorDeadError as error:
                 self._check_open()
                 raise QueueClosed("the queue is closing") from error
+            except pykka.Timeout as error:
+                raise Unavailable(f"no actor for topic {topic!r} within {_FIND_S:g} s") from error
+            ref = self._jobs[topic] = found
         return ref
 
     def ask(self, topic: str, message: Any) -> Promise[Any]:
@@ -103,19 +119,15 @@ class System:
 
         Does not wait, but may do on this thread what the message sets off.
         """
-        self.job(topic)  # if the topic is not there, say so before anything is sent
         promise: Promise[Any] = Promise()
-        self._pool.lend(partial(self._send, topic, Forwarded(message, promise)), promise)
-        return promise
-
-    def _send(self, topic: str, envelope: Forwarded) -> None:
+        envelope = Forwarded(message, promise)
         while True:
             try:
-                self.job(topic).actor_inbox.put(envelope)
+                self._pool.lend(inbox_of(self.job(topic)), envelope, promise)
             except pykka.ActorDeadError:  # it has just stopped, being idle: find the next one
                 self._jobs.pop(topic, None)
             else:
-                return
+                return promise
 
     def call(self, topic: str, message: Any, timeout: float) -> Any:
         """Send a message to a topic's actor and wait for the answer."""
@@ -130,7 +142,12 @@ class System:
         """Run ``run`` in the writer's next transaction and return what it returns."""
         self._check_open()
         promise: Promise[R] = Promise()
-        self._pool.lend(partial(self._engine.change, run, promise), promise)
+        operation = Operation(run, promise.begin, promise.finish)
+        try:
+            self._pool.lend(inbox_of(self._engine.writer), Forwarded(operation, None), promise)
+        except pykka.ActorDeadError as error:
+            self._check_open()
+            raise QueueClosed("the queue is closing") from error
         return promise.result(timeout)
 
     def reading(self) -> AbstractContextManager[Snapshot]:
@@ -208,10 +225,13 @@ class System:
             self._engine.writer.stop(timeout=max(0.1, deadline - time.monotonic()))
         except pykka.Timeout:
             logger.error("the writer did not end in time")
+        except BlockQueueError:
+            pass  # it has failed, and said so
 
     def abandon(self) -> None:
         """Let go in a forked child: no thread of this exists here."""
         self._closed = True
+        self._role.abandon()  # or no other process could have it while this one lives
         self.store.abandon()
 
 

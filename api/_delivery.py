@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from blockqueue.storage import Delivery as Stored
-from blockqueue.storage import Envelope, Handle
+from blockqueue.storage import Envelope, Handle, ValidationError, parse_id
 
 from ._durations import Duration
 from ._messages import from_ms
@@ -102,11 +102,56 @@ class Delivery:
         """Give it back without a failure, visible again after ``delay``."""
         self._queue.snooze(self._topic, self._subscriber, [self], delay=delay)
 
-    def handle(self) -> Handle:
-        """Return what the storage knows it by."""
-        stored = self._stored
-        return Handle(stored.priority, stored.seq, stored.tag, stored.generation)
+    def stored(self, queue: BlockQueue) -> Stored | None:
+        """Return what the storage knows it by, if it was ``queue`` that handed it out."""
+        return self._stored if self._queue is queue else None
 
     def extended(self, due_ms: int) -> None:
         """Note the lease's new end."""
         self._stored.lease_expires_ms = due_ms
+
+
+#: A delivery, or its (id, receipt_token) from another process.
+Held = Delivery | tuple[str, str]
+
+
+def handles_of(queue: BlockQueue, deliveries: Iterable[Held]) -> list[Handle]:
+    """Name deliveries as the storage does, neighbours of one claim by a single handle."""
+    handles: list[Handle] = []
+    first: Stored | None = None
+    count = 0
+    for held in deliveries:
+        stored = held.stored(queue) if isinstance(held, Delivery) else None
+        if (
+            first is not None
+            and stored is not None
+            and stored.seq == first.seq + count
+            and stored.priority == first.priority
+            and stored.generation == first.generation
+            and stored.lease.subscriber_id == first.lease.subscriber_id
+        ):
+            count += 1
+            continue
+        if first is not None:
+            handles.append(_handle(first, count))
+        first, count = stored, 1
+        if stored is None:
+            handles.append(_foreign_handle(held))
+    if first is not None:
+        handles.append(_handle(first, count))
+    return handles
+
+
+def _handle(first: Stored, count: int) -> Handle:
+    proof, owner = first.generation, first.lease.subscriber_id
+    return Handle(first.priority, first.seq, first.tag, proof, owner, count)
+
+
+def _foreign_handle(held: Held) -> Handle:
+    message_id, token = (held.id, held.receipt_token) if isinstance(held, Delivery) else held
+    ref = parse_id(message_id)
+    if ref is None:
+        raise ValidationError(f"{message_id!r} is not a message id")
+    if not isinstance(token, str):
+        raise ValidationError(f"a receipt token is text, not {token!r}")
+    return Handle(ref.priority, ref.seq, ref.tag, token)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from datetime import timedelta
 
@@ -15,6 +14,8 @@ Duration = int | float | timedelta | str
 # Go's grammar. durationpy alone would also take days, gaps and strange numbers.
 _GO = re.compile(r"[+-]?(0|((\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h))+)", re.ASCII)
 _TEXT_MAX = 64
+# What a timedelta can hold. Each use has a smaller maximum of its own, or needs none.
+_SECONDS_MAX = 86_400e9
 
 
 def milliseconds(what: str, value: Duration) -> int:
@@ -36,8 +37,8 @@ def milliseconds(what: str, value: Duration) -> int:
         raise ValidationError(f"{what} must be seconds, a timedelta or text, not {value!r}")
     else:
         seconds = value
-    if not math.isfinite(seconds):
-        raise ValidationError(f"{what} must be finite, not {value!r}")
+    if not abs(seconds) <= _SECONDS_MAX:  # not a number is not, either
+        raise ValidationError(f"{what} must be finite, at most {_SECONDS_MAX:g} s, not {value!r}")
     return round(seconds * 1000)
 
 

@@ -41,9 +41,10 @@ def first_value(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         except msgspec.ValidationError:
             raise
         except msgspec.DecodeError:
-            text = body.decode().lstrip(" \t\r\n")
+            # What follows may be anything, so only the first value must be UTF-8.
+            text = body.decode(errors="surrogateescape").lstrip(" \t\r\n")
             _, end = json.JSONDecoder().raw_decode(text)
-            return decoder.decode(text[:end].encode())
+            return decoder.decode(text[:end].encode(errors="surrogateescape"))
     except msgspec.ValidationError as error:
         raise ValidationError(f"the JSON is not what is expected: {error}") from error
     except (msgspec.DecodeError, UnicodeError) as error:

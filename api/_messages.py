@@ -21,6 +21,8 @@ from blockqueue.storage import (
 
 from ._durations import Duration, milliseconds
 
+_PLAIN = frozenset({str, bytes})
+
 
 class Message(msgspec.Struct, frozen=True):
     """A message with options of its own, for ``publish_many``.
@@ -35,14 +37,27 @@ class Message(msgspec.Struct, frozen=True):
     delay: Duration = 0
 
 
-class Receipt(msgspec.Struct, frozen=True):
-    """What a publish returns: the message is on the disk.
+class Receipt:
+    """What a publish returns: the message is on the disk."""
 
-    ``id`` names it in every view; ``scheduled_at`` is when it becomes visible.
-    """
+    __slots__ = ("_index", "_published")
 
-    id: str
-    scheduled_at: datetime
+    def __init__(self, published: Published, index: int) -> None:
+        self._published = published
+        self._index = index
+
+    @property
+    def id(self) -> str:
+        """The message's id, by which every view names it."""
+        return self._published.id(self._index)
+
+    @property
+    def scheduled_at(self) -> datetime:
+        """When it becomes visible, by the queue's clock."""
+        return from_ms(self._published.visible_ms)
+
+    def __repr__(self) -> str:
+        return f"<Receipt {self.id}>"
 
 
 class Receipts(Sequence[Receipt]):
@@ -57,9 +72,8 @@ class Receipts(Sequence[Receipt]):
 
     def __iter__(self) -> Iterator[Receipt]:
         for each in self._published:
-            scheduled_at = from_ms(each.visible_ms)
             for index in range(each.count):
-                yield Receipt(each.id(index), scheduled_at)
+                yield Receipt(each, index)
 
     @overload
     def __getitem__(self, index: int) -> Receipt: ...
@@ -73,7 +87,7 @@ class Receipts(Sequence[Receipt]):
         index = range(len(self))[index]
         for each in self._published:
             if index < each.count:
-                return Receipt(each.id(index), from_ms(each.visible_ms))
+                return Receipt(each, index)
             index -= each.count
         raise AssertionError("the index is in range")
 
@@ -94,12 +108,19 @@ def batches_of(
     if not 1 <= len(listed) <= limits.BATCH_MAX:
         raise ValidationError(f"publish 1 to {limits.BATCH_MAX} messages, not {len(listed)}")
     common = (priority, delay)
-    if Message not in set(map(type, listed)):
+    kinds = set(map(type, listed))
+    if kinds <= _PLAIN:
         return _batches(listed, common)  # type: ignore[arg-type]
     batches: list[Batch] = []
     for (priority, delay), group in itertools.groupby(listed, lambda each: _options(each, common)):
         batches += _batches([_body(each) for each in group], (priority, delay))
     return batches
+
+
+def batch_of(message: Message) -> Batch:
+    """Check and pack a single message."""
+    (batch,) = _batches([_body(message)], (message.priority, message.delay))
+    return batch
 
 
 def _options(message: object, common: tuple[int, Duration]) -> tuple[int, Duration]:
@@ -121,7 +142,7 @@ def _batches(bodies: Sequence[Body], options: tuple[int, Duration]) -> list[Batc
     limits.check_range("priority", priority, -limits.PRIORITY_MAX, limits.PRIORITY_MAX)
     delay_ms = milliseconds("delay", delay) if delay else 0
     limits.check_range("delay", delay_ms, 0, limits.DELAY_MS_MAX, " ms")
-    if not {str, bytes}.issuperset(map(type, bodies)):
+    if not _PLAIN.issuperset(map(type, bodies)):
         for body in bodies:
             _check_kind(body)
     packed = _pack(bodies)

@@ -120,7 +120,8 @@ class Task(WSGITask):
 
     def get_environment(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environment()
-        environ[SEAT] = self.channel.seat
+        channel: Any = self.channel
+        environ[SEAT] = channel.seat
         return environ
 
 
@@ -128,10 +129,11 @@ class EnvelopeErrorTask(ErrorTask):
     """Says in the contract's envelope what is wrong with a request that cannot be read."""
 
     def execute(self) -> None:
-        error = self.request.error
+        request: Any = self.request
+        error = request.error
         body = failure(error.code, error.body)
         self.status = f"{error.code} {error.reason}"
-        self.response_headers.append(("Content-Type", "application/json"))
+        self.response_headers = [("Content-Type", "application/json")]
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
@@ -147,6 +149,9 @@ class Channel(HTTPChannel):
     task_class = Task
     error_task_class = EnvelopeErrorTask
     lot: Lot  # set on the server's own subclass
+    server: Any
+    socket: Any
+    _fileno: int | None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.seat = Seat(None)
@@ -155,8 +160,7 @@ class Channel(HTTPChannel):
 
     @property
     def descriptor(self) -> int | None:
-        found: int | None = self._fileno
-        return found
+        return self._fileno
 
     def service(self) -> None:
         parked, self._waiting = self._waiting, None
@@ -192,7 +196,7 @@ class Channel(HTTPChannel):
 
     def _client_has_gone(self) -> bool:
         try:
-            return self.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+            return not self.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
         except OSError:
@@ -208,9 +212,9 @@ class Channel(HTTPChannel):
             self._cancel()
 
     def handle_close(self) -> None:
-        with self.outbuf_lock:  # or the count could be of bytes that were just sent
+        with self.outbuf_lock:  # or bytes could be sent or added between the two
             unsent = self.total_outbufs_len > 0
-        super().handle_close()
+            super().handle_close()
         self._cancel()
         if unsent:
             self.seat.lose()

@@ -16,7 +16,6 @@ from blockqueue.storage import (
     Envelope,
     Handle,
     Outcome,
-    ValidationError,
     limits,
 )
 
@@ -179,11 +178,7 @@ class MessageResource(_Resource):
 
 def _wait_ms(req: falcon.Request) -> int:
     text = req.get_param("timeout")
-    if text is None:
-        if "timeout" in req.query_string:
-            raise ValidationError("timeout is empty: write a duration like 5s")
-        return 0
-    return max(0, milliseconds("timeout", text))
+    return 0 if text is None else max(0, milliseconds("timeout", text))
 
 
 def _text(delivery: Delivery) -> Any:

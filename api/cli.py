@@ -13,12 +13,16 @@ from .cli_retries import retries
 from .cli_serve import serve
 
 
-@click.group(context_settings={"auto_envvar_prefix": "BLOCKQUEUE", "help_option_names": ["-h", "--help"]})
+@click.group(
+    context_settings={"auto_envvar_prefix": "BLOCKQUEUE", "help_option_names": ["-h", "--help"]}
+)
 @click.version_option(blockqueue.__version__, prog_name="blockqueue")
 def main() -> None:
     """A durable publish/subscribe message queue in one SQLite file."""
     logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
     logging.getLogger("pykka").setLevel(logging.WARNING)
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from itertools import islice
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 import msgspec
@@ -31,31 +31,34 @@ _STATES = {
 _VERBS = {"replay": ("replay", "replayed"), "drop": ("drop", "dropped")}
 # Small, so that consumers and publishers get their turn between two batches.
 _BATCH = 200
+_OLDER = "Published longer ago than that: 90s, 1h30m."
+_NEWER = "Published since that."
 
 
-class _DurationType(click.ParamType):
-    name = "duration"
+def _age(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Return an option's duration in milliseconds."""
+    if value is None:
+        return None
+    try:
+        age_ms = milliseconds("the age", value)
+    except BlockQueueError as error:
+        raise click.BadParameter(str(error)) from error
+    if age_ms < 0:
+        raise click.BadParameter(f"the age {value!r} is negative")
+    return age_ms
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> int:
-        """Return milliseconds."""
-        try:
-            age_ms = milliseconds("the age", value)
-        except BlockQueueError as error:
-            self.fail(str(error), param, ctx)
-        if age_ms < 0:
-            self.fail(f"the age {value!r} is negative", param, ctx)
-        return age_ms
 
-
-class _IdType(click.ParamType):
-    name = "id"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, MessageRef]:
-        """Return the id with what it says."""
-        ref = storage.parse_id(value)
+def _ids(
+    ctx: click.Context, param: click.Parameter, values: Sequence[str]
+) -> list[tuple[str, MessageRef]]:
+    """Return the ids with what they say."""
+    found = []
+    for text in values:
+        ref = storage.parse_id(text)
         if ref is None:
-            self.fail(f"{value!r} is not the id of a message or a delivery", param, ctx)
-        return value, ref
+            raise click.BadParameter(f"{text!r} is not the id of a message or a delivery")
+        found.append((text, ref))
+    return found
 
 
 class _NoDatabase(click.ClickException):
@@ -266,14 +269,10 @@ def _check_database(path: str) -> None:
 @click.argument("subscriber")
 @click.option("--db", default="blockqueue.db", show_default=True, envvar="BLOCKQUEUE_DB")
 @click.option("--state", type=click.Choice(list(_STATES)), default="all", show_default=True)
-@click.option(
-    "--older-than", "older_ms", type=_DurationType(), help="Published before that, as 1h30m."
-)
-@click.option(
-    "--newer-than", "newer_ms", type=_DurationType(), help="Published since that, as 90s."
-)
+@click.option("--older-than", "older_ms", callback=_age, metavar="DURATION", help=_OLDER)
+@click.option("--newer-than", "newer_ms", callback=_age, metavar="DURATION", help=_NEWER)
 @click.option("--error", help="The reason has this in it, in any case.")
-@click.option("--id", "ids", type=_IdType(), multiple=True, help="This one. Repeatable.")
+@click.option("--id", "ids", callback=_ids, multiple=True, help="This one. Repeatable.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many, the newest.")
 @click.option("--replay", is_flag=True, help="Make the chosen ones visible now.")
 @click.option("--drop", is_flag=True, help="Give the chosen ones up for good.")
@@ -289,7 +288,7 @@ def retries(
     older_ms: int | None,
     newer_ms: int | None,
     error: str | None,
-    ids: tuple[tuple[str, MessageRef], ...],
+    ids: list[tuple[str, MessageRef]],
     limit: int | None,
     replay: bool,
     drop: bool,

@@ -17,7 +17,7 @@ from blockqueue.storage import BlockQueueError
     default="blockqueue.db",
     show_default=True,
     envvar="BLOCKQUEUE_DB",
-    type=click.Path(dir_okay=False),
+    type=click.Path(),
     help="The database file, made if it is missing.",
 )
 @click.option(
@@ -78,6 +78,8 @@ def serve(db: str, host: str, port: int, threads: int) -> None:
         queue.close()
         raise click.ClickException(f"cannot listen on {host}:{port}: {error}") from error
     servers.append(server)
+    if fatal:  # it came before there was a server to stop
+        server.stop()
     stop_on_signals(server)
     gc.freeze()  # what is loaded by now stays: no collection need look at it again
     click.echo(f"blockqueue serves {os.path.abspath(db)} on {bound_address(host, server.port)}")

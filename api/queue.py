@@ -14,11 +14,13 @@ from blockqueue import storage
 from blockqueue.actors import BYTES_MAX, MESSAGES_MAX, Claim, Publish, Settle, System
 from blockqueue.storage import (
     Ack,
+    Batch,
     Extend,
     Handle,
     LeaseLost,
     Nack,
     Outcome,
+    Published,
     Settled,
     Settlement,
     Snooze,
@@ -31,14 +33,11 @@ from blockqueue.storage import (
 )
 
 from ._bucket import Bucket
-from ._delivery import Delivery
+from ._delivery import Delivery, Held, handles_of
 from ._durations import Duration, milliseconds
-from ._messages import Message, Receipt, Receipts, batches_of
+from ._messages import Message, Receipt, Receipts, batch_of, batches_of
 from ._opened import Opened
 from ._options import Subscriber
-
-#: A delivery, or its (id, receipt_token) from another process.
-Held = Delivery | tuple[str, str]
 
 
 class BlockQueue:
@@ -135,9 +134,7 @@ class BlockQueue:
         """
         stored = [_stored(each) for each in subscribers]
         retention_ms = milliseconds("retention", retention)
-        self._change(
-            lambda tx: storage.create_topic_in(tx, name, stored, retention_ms)
-        )
+        self._change(lambda tx: storage.create_topic_in(tx, name, stored, retention_ms))
 
     def delete_topic(self, name: str) -> None:
         """Delete a topic and all in it. The name is free and empty. Raises TopicNotFound."""
@@ -218,8 +215,9 @@ class BlockQueue:
             BackPressure, DiskFull, Withdrawn, QueueClosed: nothing was written; try again.
             CommitUnknown: the disk failed; it may have been written or not.
         """
-        one = Message(message, headers, correlation_id, priority, delay)
-        return self.publish_many(topic, [one])[0]
+        batch = batch_of(Message(message, headers, correlation_id, priority, delay))
+        (published,) = self._publish(topic, [batch], 1, len(batch.messages))
+        return Receipt(published, 0)
 
     def publish_many(
         self,
@@ -231,13 +229,20 @@ class BlockQueue:
     ) -> Receipts:
         """Publish 1 to 1000 messages, all or none. Errors are those of ``publish``."""
         batches = batches_of(messages, priority, delay)
+        count = sum([batch.count for batch in batches])
+        nbytes = sum([len(batch.messages) for batch in batches])
+        return Receipts(self._publish(topic, batches, count, nbytes))
+
+    def _publish(
+        self, topic: str, batches: list[Batch], count: int, nbytes: int
+    ) -> list[Published]:
         system = self.system
-        count, nbytes = sum(b.count for b in batches), sum(len(b.messages) for b in batches)
         system.admission.enter(count, nbytes)
         try:
-            return Receipts(system.call(topic, Publish(batches), self.timeout))
+            published: list[Published] = system.call(topic, Publish(batches), self.timeout)
         finally:
             system.admission.leave(count, nbytes)
+        return published
 
     def claim(
         self,
@@ -288,6 +293,8 @@ class BlockQueue:
         """Settle deliveries as failed, with the reason; see ``Delivery.nack``, ``ack``."""
         delay_ms = None if delay is None else milliseconds("delay", delay)
         limits.check_range("delay", delay_ms or 0, 0, limits.DELAY_MS_MAX, " ms")
+        if not isinstance(error, str):
+            raise ValidationError(f"error must be text, not {type(error).__name__}")
         self._settle(topic, subscriber, Nack(delay_ms, error), deliveries)
 
     def extend(
@@ -296,10 +303,7 @@ class BlockQueue:
         """Make leases last longer by ``by``, at most until 12 hours from now; see ``ack``."""
         by_ms = _lease_ms("by", by)
         assert by_ms is not None
-        settled = self._settle(topic, subscriber, Extend(by_ms), deliveries)
-        for delivery, outcome in zip(deliveries, settled, strict=True):
-            if isinstance(delivery, Delivery) and outcome.due_ms is not None:
-                delivery.extended(outcome.due_ms)
+        self._settle(topic, subscriber, Extend(by_ms), deliveries)
 
     def snooze(
         self, topic: str, subscriber: str, deliveries: Sequence[Held], *, delay: Duration
@@ -316,26 +320,30 @@ class BlockQueue:
     def settle(
         self, topic: str, subscriber: str, settlement: Settlement, handles: Sequence[Handle]
     ) -> list[Settled]:
-        """Settle by handle, each for itself, and return the outcomes in order."""
-        limits.check_range("number of deliveries", len(handles), 1, limits.BATCH_MAX)
+        """Settle by handle, each for itself; return an outcome per message, in order."""
+        count = sum(handle.count for handle in handles)
+        limits.check_range("number of deliveries", count, 1, limits.BATCH_MAX)
         settle = Settle(subscriber, settlement, handles)
         settled: list[Settled] = self.system.call(topic, settle, self.timeout)
         return settled
 
     def _settle(
         self, topic: str, subscriber: str, settlement: Settlement, deliveries: Sequence[Held]
-    ) -> list[Settled]:
-        settled = self.settle(topic, subscriber, settlement, [_handle(each) for each in deliveries])
-        lost = [
-            each.id if isinstance(each, Delivery) else each[0]
-            for each, outcome in zip(deliveries, settled, strict=True)
-            if outcome.outcome is not Outcome.DONE
-        ]
+    ) -> None:
+        if not deliveries:
+            return
+        settled = self.settle(topic, subscriber, settlement, handles_of(self, deliveries))
+        lost: list[str] = []
+        for held, outcome in zip(deliveries, settled, strict=True):
+            if outcome.outcome is not Outcome.DONE:
+                lost.append(held.id if isinstance(held, Delivery) else held[0])
+            elif isinstance(settlement, Extend) and isinstance(held, Delivery):
+                assert outcome.due_ms is not None
+                held.extended(outcome.due_ms)
         if lost:
             raise LeaseLost(
                 f"{len(lost)} of {len(deliveries)} leases had ended: {', '.join(lost[:5])}", lost
             )
-        return settled
 
     def _change(self, run: Any) -> Any:
         return self.system.change(run, self.timeout)
@@ -353,12 +361,3 @@ def _lease_ms(what: str, value: Duration | None) -> int | None:
     if value is None:
         return None
     return limits.check_range(what, milliseconds(what, value), 1, limits.LEASE_MS_MAX, " ms (12h)")
-
-
-def _handle(held: Held) -> Handle:
-    if isinstance(held, Delivery):
-        return held.handle()
-    ref = storage.parse_id(held[0])
-    if ref is None:
-        raise ValidationError(f"{held[0]!r} is not a message id")
-    return Handle(ref.priority, ref.seq, ref.tag, held[1])

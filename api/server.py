@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 from waitress import wasyncore
 from waitress.server import create_server
@@ -47,10 +47,13 @@ class Server:
         self._stopping = threading.Event()
         self._map: dict[int, Any] = {}
         connections_max = _raise_descriptor_limit()
-        self._server = create_server(
+        server = create_server(
             app,
             map=self._map,
             listen=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+            # A name like localhost has addresses of both kinds, which would be two servers.
+            ipv4=":" not in host,
+            ipv6=":" in host,
             threads=threads,
             ident=None,
             backlog=1024,
@@ -65,6 +68,7 @@ class Server:
             log_socket_errors=False,
             clear_untrusted_proxy_headers=True,
         )
+        self._server = cast(Any, server)
         lot = Lot(self._map, connections_max)
         self._server.channel_class = type("ServedChannel", (Channel,), {"lot": lot})
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
@@ -99,12 +103,14 @@ class Server:
 
     def _busy(self) -> bool:
         """Close the connections that are idle; say whether there are others."""
+        any_busy = False
         channels: list[Channel] = list(self._server.active_channels.values())
-        busy = [each for each in channels if each.requests or each.total_outbufs_len]
         for channel in channels:
-            if channel not in busy and channel.request is None:
+            if channel.requests or channel.total_outbufs_len:
+                any_busy = True
+            elif channel.request is None:
                 channel.will_close = True
-        return bool(busy)
+        return any_busy
 
 
 def _raise_descriptor_limit() -> int:

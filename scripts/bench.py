@@ -22,6 +22,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import bench_backlog
+import bench_http
 import bench_writes
 import click
 import msgspec
@@ -32,6 +34,13 @@ ROWS: dict[str, Callable[[Bench], list[Figure]]] = {
     "cycle": bench_writes.cycle,
     "singles": bench_writes.singles,
     "fan-out": bench_writes.fan_out,
+    "posts": bench_http.posts,
+    "wake": bench_http.wake,
+    "parked": bench_http.parked,
+    "backlog": bench_backlog.backlog,
+    "wake-all": bench_backlog.fan_out,
+    "rows": bench_backlog.rows,
+    "idle": bench_http.idle,
 }
 
 
@@ -63,7 +72,9 @@ def main(
     """Measure, print the table, and judge."""
     sizes = msgspec.structs.replace(QUICK if quick else FULL, rounds=rounds)
     with tempfile.TemporaryDirectory(prefix="blockqueue-bench-", dir=folder or _disk()) as parent:
-        figures = run(only or list(ROWS), sizes, Path(parent), lambda line: click.echo(line, err=True))
+        figures = run(
+            only or list(ROWS), sizes, Path(parent), lambda line: click.echo(line, err=True)
+        )
     if json_path is not None:
         encoded = msgspec.json.format(msgspec.json.encode([each.as_dict() for each in figures]))
         with click.open_file(json_path, "wb") as file:

@@ -106,6 +106,14 @@ def claim_in(
     return claim.taken
 
 
+# The tag, the time and the bodies of neighbours that were published together.
+_Piece = tuple[int, int, list[Body]]
+
+
+def _length(pieces: list[_Piece]) -> int:
+    return sum(len(bodies) for _, _, bodies in pieces)
+
+
 class _Claim:
     """One claim in the making."""
 
@@ -165,7 +173,7 @@ class _Claim:
     def _take_due(self, cursor: Cursor, run: Run) -> None:
         end_seq = min(run.end_seq, run.first_seq + self.room)
         readable = self._readable(cursor, run.first_seq, end_seq)
-        count = len(readable) or self._damaged(cursor, run)
+        count = _length(readable) or self._damaged(cursor, run)
         part = cursor.carve(run, run.first_seq, count)
         self._hand_out(cursor, part, readable)
 
@@ -178,13 +186,13 @@ class _Claim:
             end_seq = end_seq if ahead is None else ahead.first_seq
         fresh = Run(first_seq, end_seq - first_seq, State.PENDING)
         readable = self._readable(cursor, first_seq, end_seq, until_ms)
-        count = len(readable) or self._damaged(cursor, fresh)
+        count = _length(readable) or self._damaged(cursor, fresh)
         self._hand_out(cursor, fresh.part(first_seq, count), readable)
         cursor.advance(first_seq + count)
 
-    def _hand_out(self, cursor: Cursor, run: Run, readable: list[tuple[int, int, Body]]) -> None:
+    def _hand_out(self, cursor: Cursor, run: Run, pieces: list[_Piece]) -> None:
         """Lease ``run``, carved out or fresh, or bury it if it cannot be read."""
-        if not readable:
+        if not pieces:
             cursor.place(move(run, Event.BURY, self.tx.now_ms, reason=self._damage))
             return
         run = move(
@@ -196,35 +204,37 @@ class _Claim:
             reason=run.reason,
         )
         cursor.place(run)
-        lease, priority, first_seq = self.lease, cursor.priority, run.first_seq
+        lease, priority, expires_ms = self.lease, cursor.priority, self.expires_ms
         generation, deliveries, failures = run.generation, run.delivery_count, run.failure_count
-        expires_ms = self.expires_ms
-        self.taken += [
-            Delivery(
-                lease,
-                priority,
-                first_seq + index,
-                tag,
-                created_ms,
-                body,
-                generation,
-                deliveries,
-                failures,
-                expires_ms,
-            )
-            for index, (tag, created_ms, body) in enumerate(readable)
-        ]
+        seq = run.first_seq
+        for tag, created_ms, bodies in pieces:
+            self.taken += [
+                Delivery(
+                    lease,
+                    priority,
+                    seq + index,
+                    tag,
+                    created_ms,
+                    body,
+                    generation,
+                    deliveries,
+                    failures,
+                    expires_ms,
+                )
+                for index, body in enumerate(bodies)
+            ]
+            seq += len(bodies)
 
     def _readable(
         self, cursor: Cursor, first_seq: int, end_seq: int, until_ms: int | None = None
-    ) -> list[tuple[int, int, Body]]:
-        """Return (tag, created_ms, body) from ``first_seq`` on, as far as blocks are sound."""
-        found: list[tuple[int, int, Body]] = []
+    ) -> list[_Piece]:
+        """Return the messages from ``first_seq`` on, as far as blocks are sound."""
+        found: list[_Piece] = []
         try:
-            for tag, created_ms, bodies in self._pieces(cursor, first_seq, end_seq):
-                if found and until_ms is not None and created_ms >= until_ms:
+            for piece in self._pieces(cursor, first_seq, end_seq):
+                if found and until_ms is not None and piece[1] >= until_ms:
                     break
-                found += [(tag, created_ms, body) for body in bodies]
+                found.append(piece)
         except CorruptBlock as error:
             self._damage = str(error)
             if not found:
@@ -233,9 +243,7 @@ class _Claim:
 
     _damage = ""
 
-    def _pieces(
-        self, cursor: Cursor, seq: int, end_seq: int
-    ) -> Iterator[tuple[int, int, list[Body]]]:
+    def _pieces(self, cursor: Cursor, seq: int, end_seq: int) -> Iterator[_Piece]:
         while seq < end_seq:
             block = self.tx.block(self.lease.topic_id, cursor.priority, seq)
             segment = block.segment(seq)

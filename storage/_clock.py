@@ -13,8 +13,12 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
+
 _BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
 _BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+# How far the stored time may lag behind; a new boot starts that much later.
+_STEP_MS = 1_000
 
 
 class Clock(Protocol):
@@ -22,6 +26,7 @@ class Clock(Protocol):
 
     def now_ms(self) -> int:
         """Return the time in milliseconds since the epoch. Never less than before."""
+        raise NotImplementedError
 
     def wait_s(self, due_ms: int) -> float | None:
         """Return the real seconds until ``due_ms``; None when only ``on_change`` will tell."""
@@ -74,6 +79,40 @@ class ManualClock:
             callbacks = list(self._callbacks)
         for callback in callbacks:
             callback()
+
+
+class StoredClock(msgspec.Struct):
+    """What the file knows of time: the boot it was told last, its offset, how far it came."""
+
+    boot_id: str = ""
+    offset_ms: int = 0
+    last_now_ms: int = 0
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> StoredClock:
+        return msgspec.json.decode(packed, type=cls)
+
+    def pack(self) -> bytes:
+        return msgspec.json.encode(self)
+
+    def start(self) -> BootClock:
+        """Return this boot's clock, with a new offset if it is not the boot that was stored."""
+        clock = BootClock(self.offset_ms)
+        # A container that was moved may keep the boot's id and start its time anew.
+        if self.boot_id != boot_id() or clock.now_ms() < self.last_now_ms:
+            self.boot_id = boot_id()
+            self.last_now_ms += _STEP_MS
+            self.offset_ms = boot_offset_ms(self.last_now_ms)
+            clock = BootClock(self.offset_ms)
+        self.last_now_ms = max(clock.now_ms(), self.last_now_ms)
+        return clock
+
+    def reach(self, now_ms: int) -> bool:
+        """Note that time has come to ``now_ms``. Returns whether that is worth storing."""
+        if now_ms < self.last_now_ms + _STEP_MS:
+            return False
+        self.last_now_ms = now_ms
+        return True
 
 
 def boot_id() -> str:

@@ -69,7 +69,7 @@ class Cursor:
         self.start_seq: int = found[0]
         self.next_seq: int = found[1]
         #: Messages by state, indexed by WAITING, LEASED, DEAD; history is not counted.
-        self._counts = [found[3], found[2], found[4], 0, 0]
+        self._counts: list[int] = [found[3], found[2], found[4], 0, 0]
         self.ahead: int = found[5]
         self._due_changed = False
 

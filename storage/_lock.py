@@ -27,10 +27,12 @@ class FileLock:
         return True
 
     def release(self) -> None:
-        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        if self._fd >= 0:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Close the descriptor, which frees the lock unless a forked process shares it."""
         os.close(self._fd)
+        self._fd = -1
 
     abandon = close

@@ -147,7 +147,7 @@ class Delivery(_Table):
     class Meta:
         without_rowid = True
         primary_key = CompositeKey("subscriber_id", "priority", "first_seq")
-        constraints = [SQL("CHECK ((state < 2) = (due_ms IS NOT NULL))")]  # noqa: RUF012 peewee's way
+        constraints = (SQL("CHECK ((state < 2) = (due_ms IS NOT NULL))"),)
 
 
 MODELS = (Meta, Topic, Subscriber, Lane, Block, Cursor, Delivery)
@@ -175,6 +175,16 @@ def _create_all(db: Database) -> None:
 # Never edit a step that was released: add one.
 MIGRATIONS: tuple[Callable[[Database], None], ...] = (_create_all,)
 VERSION = len(MIGRATIONS)
+
+
+def read_meta(db: Database, key: str, default: Callable[[], bytes]) -> bytes:
+    """Return a fact about the file, made by ``default`` and stored if it is new."""
+    query = Meta.select(Meta.value).where(Meta.key == key).tuples()
+    for (value,) in query.execute(db):
+        return bytes(value)
+    made = default()
+    Meta.insert(key=key, value=made).execute(db)
+    return made
 
 
 def migrate(db: Database) -> None:

@@ -6,7 +6,8 @@ of them. ``settle_in`` finds the runs, checks the receipts, carves, moves and pl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Sequence
 from enum import Enum
 from hmac import compare_digest
 
@@ -28,7 +29,7 @@ class Handle(msgspec.Struct, frozen=True):
 
     ``proof`` is the claim's generation (from a Delivery of this process), its receipt
     token, or None: whoever knows the id may. ``subscriber_id``: whose delivery the id says
-    it is, if it does.
+    it is, if it does. ``count``: so many neighbours, claimed together (with a generation).
     """
 
     priority: int
@@ -36,6 +37,7 @@ class Handle(msgspec.Struct, frozen=True):
     tag: int
     proof: int | str | None = None
     subscriber_id: int | None = None
+    count: int = 1
 
 
 class Outcome(Enum):
@@ -149,26 +151,40 @@ class Drop(Replay, frozen=True):
 def settle_in(
     tx: Tx, subscriber_id: int, settlement: Settlement, handles: Sequence[Handle]
 ) -> list[Settled]:
-    """Settle deliveries, each for itself; return the outcomes in the order of ``handles``.
+    """Settle deliveries, each for itself.
 
-    Raises SubscriberNotFound.
+    Returns an outcome for each message, in the order of ``handles``. Raises
+    SubscriberNotFound.
     """
     found = subscriber(tx, subscriber_id)
-    settled = [_UNKNOWN] * len(handles)
+    settled: list[list[Settled]] = [[] for _ in handles]
     lanes: dict[int, list[int]] = {}
     for index, handle in enumerate(handles):
         lanes.setdefault(handle.priority, []).append(index)
     for priority, indexes in lanes.items():
         cursor = Cursor.find_in(tx, subscriber_id, priority)
         if cursor is None:
+            for index in indexes:
+                settled[index] = [_UNKNOWN] * handles[index].count
             continue
         indexes.sort(key=lambda index: handles[index].seq)
         lane = _Lane(tx, found, cursor, settlement)
-        if lane.settle([handles[index] for index in indexes]):
+        pieces = [_Piece(handles[index], settled[index]) for index in indexes]
+        if lane.settle(pieces):
             cursor.save()
-        for index, outcome in zip(indexes, lane.settled, strict=True):
-            settled[index] = outcome
-    return settled
+    return [outcome for outcomes in settled for outcome in outcomes]
+
+
+class _Piece:
+    """What is left to settle of a handle: [first_seq, end_seq), and where to say how it went."""
+
+    __slots__ = ("end_seq", "first_seq", "handle", "settled")
+
+    def __init__(self, handle: Handle, settled: list[Settled]) -> None:
+        self.handle = handle
+        self.first_seq = handle.seq
+        self.end_seq = handle.seq + handle.count
+        self.settled = settled
 
 
 class _Lane:
@@ -181,43 +197,58 @@ class _Lane:
         self.subscriber = subscriber
         self.cursor = cursor
         self.settlement = settlement
-        self.settled: list[Settled] = []
 
-    def settle(self, handles: Sequence[Handle]) -> bool:
-        """Settle ``handles``, ordered by ``seq``. Returns whether a row has changed."""
+    def settle(self, pieces: Sequence[_Piece]) -> bool:
+        """Settle ``pieces``, ordered by ``first_seq``. Returns whether a row has changed."""
         changed = False
         start = 0
-        while start < len(handles):
-            run = self.cursor.find(handles[start].seq)
+        while start < len(pieces):
+            piece = pieces[start]
+            run = self.cursor.find(piece.first_seq)
             if run is None:  # never handed out, or its history is gone
-                self.settled.append(_UNKNOWN)
+                piece.settled.append(_UNKNOWN)
+                piece.first_seq += 1
+            else:
+                changed = self._settle_run(run, pieces, start) or changed
+            while start < len(pieces) and pieces[start].first_seq == pieces[start].end_seq:
                 start += 1
-                continue
-            stop = start + 1
-            while stop < len(handles) and handles[stop - 1].seq < handles[stop].seq < run.end_seq:
-                stop += 1
-            changed = self._settle_run(run, handles[start:stop]) or changed
-            start = stop
         return changed
 
-    def _settle_run(self, run: Run, handles: Sequence[Handle]) -> bool:
-        """Settle different messages of one run, carving from the left to the right."""
-        checks = [self._check(run, handle) for handle in handles]
+    def _settle_run(self, run: Run, pieces: Sequence[_Piece], start: int) -> bool:
+        """Settle what ``pieces`` name of one run, carving from the left to the right."""
         rest, changed = run, False
-        for first, end in _spans(handles, checks):
-            first_seq, count = handles[first].seq, end - first
-            if checks[first] is not None:
-                self.settled += [check for check in checks[first:end] if check is not None]
-                continue
-            part = self.cursor.carve(rest, first_seq, count)
-            moved = self.settlement.apply(self.tx, self.subscriber, self.cursor.priority, part)
-            self.cursor.place(moved)
-            done = Settled(Outcome.DONE, State(moved.state), moved.due_ms)
-            self.settled += [done] * count
-            end_seq = first_seq + count
-            rest = run.part(end_seq, run.end_seq - end_seq)
-            changed = True
+        first_seq = end_seq = pieces[start].first_seq  # the stretch that passed the check
+        passed: list[tuple[_Piece, int]] = []
+        for piece in itertools.islice(pieces, start, None):
+            if not end_seq <= piece.first_seq < run.end_seq:
+                break  # in another run, or named twice: that is looked at again
+            stop_seq = min(piece.end_seq, run.end_seq)
+            check = self._check(run, piece.handle)
+            if check is not None:
+                piece.settled += [check] * (stop_seq - piece.first_seq)
+            else:
+                if piece.first_seq != end_seq:
+                    rest = self._apply(rest, first_seq, end_seq, passed)
+                    first_seq, passed = piece.first_seq, []
+                passed.append((piece, stop_seq - piece.first_seq))
+                end_seq, changed = stop_seq, True
+            piece.first_seq = stop_seq
+        self._apply(rest, first_seq, end_seq, passed)
         return changed
+
+    def _apply(
+        self, rest: Run, first_seq: int, end_seq: int, passed: Sequence[tuple[_Piece, int]]
+    ) -> Run:
+        """Settle [first_seq, end_seq) and return what is right of it in the run."""
+        if not passed:
+            return rest
+        part = self.cursor.carve(rest, first_seq, end_seq - first_seq)
+        moved = self.settlement.apply(self.tx, self.subscriber, self.cursor.priority, part)
+        self.cursor.place(moved)
+        done = Settled(Outcome.DONE, State(moved.state), moved.due_ms)
+        for piece, count in passed:
+            piece.settled += [done] * count
+        return rest.part(end_seq, rest.end_seq - end_seq)
 
     def _check(self, run: Run, handle: Handle) -> Settled | None:
         """Return None if the handle may settle ``run``, else what to answer."""
@@ -251,21 +282,6 @@ class _Lane:
         except CorruptBlock:
             return True  # nobody can tell any more; an operator must be able to drop it
         return block.segment(handle.seq).tag == handle.tag
-
-
-def _spans(
-    handles: Sequence[Handle], checks: Sequence[Settled | None]
-) -> Iterator[tuple[int, int]]:
-    """Yield [first, end) of handles that are neighbours and passed, or alike failed."""
-    first = 0
-    for end in range(1, len(handles) + 1):
-        if (
-            end == len(handles)
-            or handles[end].seq != handles[end - 1].seq + 1
-            or (checks[end] is None) != (checks[first] is None)
-        ):
-            yield first, end
-            first = end
 
 
 settle = verb(settle_in)

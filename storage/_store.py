@@ -16,11 +16,10 @@ from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import apsw
-import msgspec
 from playhouse.apsw_ext import APSWDatabase
 
 from ._blocks import BlockCache, BlockKey
-from ._clock import BootClock, Clock, boot_id, boot_offset_ms
+from ._clock import BootClock, Clock, StoredClock
 from ._database import connect, errors_named
 from ._errors import (
     BlockQueueError,
@@ -34,7 +33,7 @@ from ._errors import (
 from ._frames import Block, unpack_frame
 from ._hints import Hints
 from ._lock import FileLock
-from ._schema import Meta, migrate
+from ._schema import migrate, read_meta
 
 logger = logging.getLogger("blockqueue")
 
@@ -43,19 +42,12 @@ _READERS_MAX = 4
 # After this many pages (4 MiB) the writer moves the log into the database. Small, because a
 # log that is written over again commits twice as fast as one that grows.
 _WAL_PAGES_MAX = 1000
-# How far the stored time may lag behind; a new boot starts that much later.
-_CLOCK_STEP_MS = 1_000
 _NO_SEQ = 2**63 - 1
+_SAVE_CLOCK = "UPDATE meta SET value = ? WHERE key = 'clock'"
 
 Row = tuple[Any, ...]
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-class _StoredClock(msgspec.Struct):
-    boot_id: str
-    offset_ms: int
-    last_now_ms: int
 
 
 class Snapshot:
@@ -154,7 +146,9 @@ class Store:
         self.path = os.path.abspath(os.fspath(path))
         self.failed: BlockQueueError | None = None
         self.blocks = BlockCache(_CACHE_BYTES)
+        self._stored_clock: StoredClock | None = None  # None: the clock is the caller's
         self._closed = False
+        self._abandoned = False
         self._owner: int | None = None  # the thread inside a transaction
         self._write_lock = threading.Lock()  # guards _db, _owner, _wal_pages, _wrote
         self._wal_pages = 0
@@ -184,7 +178,7 @@ class Store:
             migrate(self._db)
             self._connection.set_wal_hook(self._on_commit)
             with self._db.atomic("immediate"):
-                self.secret = self._meta("secret", lambda: secrets.token_bytes(32))
+                self.secret = read_meta(self._db, "secret", lambda: secrets.token_bytes(32))
                 self.clock = clock or self._boot_clock()
             self.hints = Hints(self.path + "-hints")
             self._correct_lease_hint()
@@ -194,51 +188,28 @@ class Store:
 
     def _correct_lease_hint(self) -> None:
         """Set the hint to what is committed. Only under the file lock is that still true."""
-        found = self._connection.execute(
+        found: Row | None = self._connection.execute(
             "SELECT min(lease_due_ms) FROM cursor WHERE lease_due_ms IS NOT NULL"
         ).fetchone()
-        self.hints.set_lease_due(found[0])
+        self.hints.set_lease_due(None if found is None else found[0])
 
     def _on_commit(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self._wal_pages = pages
         self._wrote = True
         return apsw.SQLITE_OK
 
-    def _meta(self, key: str, default: Callable[[], bytes]) -> bytes:
-        query = Meta.select(Meta.value).where(Meta.key == key).tuples()
-        for (value,) in query.execute(self._db):
-            return bytes(value)
-        made = default()
-        Meta.insert(key=key, value=made).execute(self._db)
-        return made
-
     def _boot_clock(self) -> BootClock:
-        packed = self._meta("clock", lambda: msgspec.json.encode(_StoredClock("", 0, 0)))
-        stored = msgspec.json.decode(packed, type=_StoredClock)
-        clock = BootClock(stored.offset_ms)
-        # A container that was moved may keep the boot's id and start its time anew.
-        if stored.boot_id != boot_id() or clock.now_ms() < stored.last_now_ms:
-            last_now_ms = stored.last_now_ms + _CLOCK_STEP_MS
-            stored = _StoredClock(boot_id(), boot_offset_ms(last_now_ms), last_now_ms)
-            clock = BootClock(stored.offset_ms)
-        stored.last_now_ms = max(clock.now_ms(), stored.last_now_ms)
-        self._stored_clock: _StoredClock | None = stored
-        self._save_clock(stored)
+        packed = read_meta(self._db, "clock", StoredClock().pack)
+        self._stored_clock = StoredClock.unpack(packed)
+        clock = self._stored_clock.start()
+        self._connection.execute(_SAVE_CLOCK, (self._stored_clock.pack(),))
         return clock
-
-    _stored_clock = None
-
-    def _save_clock(self, stored: _StoredClock) -> None:
-        self._connection.execute(
-            "UPDATE meta SET value = ? WHERE key = 'clock'", (msgspec.json.encode(stored),)
-        )
 
     def _tick(self, now_ms: int) -> None:
         """Note in the database, now and then, that time has come this far."""
         stored = self._stored_clock
-        if stored is not None and now_ms >= stored.last_now_ms + _CLOCK_STEP_MS:
-            stored.last_now_ms = now_ms
-            self._save_clock(stored)
+        if stored is not None and stored.reach(now_ms):
+            self._connection.execute(_SAVE_CLOCK, (stored.pack(),))
 
     @contextmanager
     def transaction(self) -> Iterator[Tx]:
@@ -262,6 +233,7 @@ class Store:
                 self._tick(now_ms)
                 tx = Tx(self, self._connection, now_ms)
                 yield tx
+                self._check_usable()  # a forked child may have come here with its parent's tx
                 committing = True
                 self._connection.execute("COMMIT")
                 self._committed(tx)
@@ -285,6 +257,8 @@ class Store:
 
     def _undone(self, error: BaseException, committing: bool) -> BlockQueueError | None:
         """Roll back, and name the error if it is the disk's."""
+        if self._abandoned:
+            return None  # the transaction is the parent's
         if not isinstance(error, apsw.Error):
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
@@ -301,10 +275,9 @@ class Store:
 
     def _disk_error(self, error: apsw.Error) -> BlockQueueError | None:
         """Name an error that came before the commit: nothing has been written then."""
-        if (
-            isinstance(error, apsw.FullError)
-            or error.extendedresult == apsw.SQLITE_IOERR_SHMSIZE
-        ):
+        # What apsw raises by itself has no result code.
+        extended = getattr(error, "extendedresult", None)
+        if isinstance(error, apsw.FullError) or extended == apsw.SQLITE_IOERR_SHMSIZE:
             return DiskFull("the disk is full; nothing was written")
         if isinstance(error, apsw.BusyError):
             return Unavailable("another program holds the database; nothing was written")
@@ -328,6 +301,8 @@ class Store:
 
     def _checkpoint(self, mode: int) -> None:
         with self._write_lock:
+            if self._db.is_closed():
+                return
             self._file_lock.acquire()
             try:
                 self._connection.wal_checkpoint(mode=mode)
@@ -385,11 +360,9 @@ class Store:
         if self.failed is None:
             self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
         with self._write_lock:
-            for _ in range(_READERS_MAX):
-                db = self._readers.get()
+            for db in [self._readers.get() for _ in range(_READERS_MAX)]:
                 if db is not None:
                     db.close()
-            for _ in range(_READERS_MAX):
                 self._readers.put(None)  # whoever waits for one learns that it is closed
             self._file_lock.acquire()
             try:
@@ -406,7 +379,8 @@ class Store:
         could remove the log under the parent's feet.
         """
         _abandoned.append((self._db, self._readers))
-        self._closed = True
+        self._closed = self._abandoned = True
+        self._owner = None
         self._write_lock = threading.Lock()  # a thread that is not here may hold the old one
         self._file_lock.abandon()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -30,7 +31,8 @@ _CURSORS = """SELECT priority, start_seq, next_seq, waiting, leased, dead, ahead
 _MINUTE_MS = 60_000
 
 
-class RunRow(NamedTuple):
+@dataclass(frozen=True)
+class RunRow:
     """A row of ``delivery``."""
 
     priority: int
@@ -117,7 +119,15 @@ def stored_records(snapshot: Snapshot, topic_id: int, subscriber_id: int) -> dic
     for run in read_runs(snapshot, subscriber_id):
         for seq in range(run.first_seq, run.end_seq):
             assert (run.priority, seq) in found, "a row for what was never published"
-            found[run.priority, seq] = Record(State(run.state), *run[4:])
+            found[run.priority, seq] = Record(
+                State(run.state),
+                run.due_ms,
+                run.ended_ms,
+                run.delivery_count,
+                run.failure_count,
+                run.generation,
+                run.reason,
+            )
     return found
 
 

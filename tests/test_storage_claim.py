@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -26,6 +28,7 @@ from blockqueue.storage import (
     expire,
     limits,
     settle,
+    settle_in,
     subscriber,
     subscriber_statuses,
 )
@@ -36,7 +39,7 @@ from .storage_helpers import Queue, handles, open_queue
 
 
 @pytest.fixture
-def queue(tmp_path):
+def queue(tmp_path: Path) -> Iterator[Queue]:
     """A queue with one subscriber that fails for good at the third time."""
     made = open_queue(tmp_path, Subscriber("worker", max_attempts=3, retry_jitter=0))
     yield made
@@ -65,7 +68,10 @@ def bodies(deliveries: list[Delivery]) -> list[object]:
 @pytest.mark.parametrize("harm", [damage_block, lose_block])
 @pytest.mark.parametrize("delay_ms", [0, 500])
 def test_a_damaged_block_goes_to_the_dead_letters_and_the_rest_is_delivered(
-    queue: Queue, harm, delay_ms: int, caplog: pytest.LogCaptureFixture
+    queue: Queue,
+    harm: Callable[[Store, int], None],
+    delay_ms: int,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Fresh or delayed, damaged or gone: an operator sees which block it was, once."""
     for letter in "abc":
@@ -129,8 +135,6 @@ def test_acks_one_by_one_in_any_order_leave_one_row(queue: Queue) -> None:
     rows_max = 0
     for first in range(0, len(taken), 250):
         with queue.store.transaction() as tx:
-            from blockqueue.storage import settle_in
-
             for delivery in taken[first : first + 250]:
                 done = settle_in(tx, queue.subscriber_id, Ack(), handles([delivery]))
                 assert done[0].outcome == Outcome.DONE

@@ -33,6 +33,11 @@ def child():
         except QueueClosed:
             pass
     store.close()
+    try:
+        transaction.__exit__(None, None, None)  # where a child that was forked inside ends up
+        sys.exit("a child has committed what was its parent's")
+    except QueueClosed:
+        pass
     if ending == "abrupt":
         os._exit(0)
     sys.exit(0)

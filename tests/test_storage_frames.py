@@ -66,7 +66,11 @@ def test_what_goes_in_comes_out(
 
 def test_a_flipped_bit_never_gives_wrong_data() -> None:
     """Each single bit of a frame: an error, or the same messages."""
-    texts = ["the quick brown fox", b"\x00\x01", Envelope("jumps", {"over": "the"}, "lazy dog")]
+    texts: list[Body] = [
+        "the quick brown fox",
+        b"\x00\x01",
+        Envelope("jumps", {"over": "the"}, "lazy dog"),
+    ]
     data = frame_of(*texts)
     accepted = 0
 

@@ -33,9 +33,8 @@ from blockqueue.storage import (
     topic_named,
     topics,
 )
-from blockqueue.storage._clock import boot_id
+from blockqueue.storage._clock import StoredClock, boot_id
 from blockqueue.storage._database import check_sqlite_version
-from blockqueue.storage._store import _StoredClock
 
 from .storage_helpers import handles, open_queue, rolled_back
 
@@ -233,8 +232,8 @@ def test_the_clock_starts_after_the_last_time_that_was_stored(
     store = Store(path)
     future_ms = store.clock.now_ms() + 100 * 365 * 86_400_000
     store.close()
-    stored = _StoredClock(boot(), 0, future_ms)
-    change_file(path, "UPDATE meta SET value = ? WHERE key = 'clock'", msgspec.json.encode(stored))
+    stored = StoredClock(boot(), 0, future_ms)
+    change_file(path, "UPDATE meta SET value = ? WHERE key = 'clock'", stored.pack())
 
     store = Store(path)
 

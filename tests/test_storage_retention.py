@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 from blockqueue.storage import (
     Ack,
+    Batch,
     Drop,
     Handle,
     Nack,
@@ -22,6 +24,8 @@ from blockqueue.storage import (
     delete_topic,
     mark_step_in,
     next_delete_ms,
+    pack_messages,
+    publish_in,
     purge_step_in,
     settle,
     vacuum_step_in,
@@ -213,8 +217,6 @@ def test_steps_are_bounded(tmp_path: Path) -> None:
     """Whatever there is to do, a step does a part of it, so that nobody waits long."""
     queue = open_queue(tmp_path, retention_ms=0)
     with queue.store.transaction() as tx:
-        from blockqueue.storage import Batch, pack_messages, publish_in
-
         for _ in range(450):
             publish_in(tx, queue.topic.id, [Batch(20, pack_messages([""] * 20))])
     for _ in range(9):
@@ -223,6 +225,7 @@ def test_steps_are_bounded(tmp_path: Path) -> None:
         settle(queue.store, queue.subscriber_id, Ack(), handles(held[::2]))
         queue.clock.advance(60_000)
         settle(queue.store, queue.subscriber_id, Ack(), handles(held[1::2]))
+        queue.clock.advance(60_000)
     assert queue.count("delivery") == 9_000
 
     position, marked = Position(), []
@@ -231,7 +234,7 @@ def test_steps_are_bounded(tmp_path: Path) -> None:
         with queue.store.transaction() as tx:
             more = mark_step_in(tx, position)
             marked.append(tx.rows("SELECT count(*) FROM block WHERE delete_ms IS NOT NULL")[0][0])
-    assert [b - a for a, b in zip([0, *marked], marked, strict=False)] == [200, 200, 50, 0]
+    assert [b - a for a, b in pairwise([0, *marked])] == [200, 200, 50, 0]
 
     deleted = [450]
     more = True

@@ -1,0 +1,180 @@
+"""A million messages waiting: claiming, reopening, draining. And rows that must not pile up.
+
+As a program it is the process that opens such a queue:
+
+    python bench_backlog.py reopen DB   # prints the seconds until the first message is there
+    python bench_backlog.py drain DB    # consumes all, prints the most memory it took
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+from bench_figures import Bench, Figure, in_worker, median, messages, timed
+
+from blockqueue import BlockQueue
+
+_BATCH = 1_000
+_CLAIM = 100
+
+
+def _fill(queue: BlockQueue, topic: str, count: int) -> None:
+    """Publish so many messages, 1000 at a time."""
+    batches = [messages(_BATCH, seed) for seed in range(min(10, count // _BATCH))]
+    for number in range(count // _BATCH):
+        queue.publish_many(topic, batches[number % len(batches)])
+
+
+def backlog(bench: Bench) -> list[Figure]:
+    """Claims behind a long and a short backlog; reopening and draining the long one."""
+    path = bench.path("ours.db")
+    with BlockQueue(path) as queue:
+        queue.create_topic("deep", ["counter"])
+        queue.create_topic("shallow", ["counter"])
+        in_worker(partial(_fill, queue, "deep", bench.sizes.backlog))
+        figures = [in_worker(partial(_claims, bench, queue))]
+    opened = [float(_child("reopen", path)) for _ in range(bench.sizes.rounds)]
+    drained, peak_mb = _child("drain", path).split()
+    assert int(drained) >= bench.sizes.backlog - bench.sizes.rounds
+    what = f"reopening with {bench.sizes.backlog:,} waiting, until one is claimed (slowest)"
+    memory = "  resident memory at most, draining them by claim(1000) and ack"
+    return [
+        *figures,
+        Figure(what, max(opened), "s", at_most=1),
+        Figure(memory, float(peak_mb), "MB", at_most=150),
+    ]
+
+
+def _claims(bench: Bench, queue: BlockQueue) -> Figure:
+    """Time claims of 100. Each is acked, and each 1000 consumed are published again, untimed."""
+
+    def spend(topic: str) -> float:
+        spent: list[float] = []
+        _fill(queue, topic, _BATCH)
+        for _ in range(_BATCH // _CLAIM):
+            started = time.perf_counter()
+            claimed = queue.claim(topic, "counter", limit=_CLAIM)
+            spent.append(time.perf_counter() - started)
+            assert len(claimed) == _CLAIM
+            queue.ack(topic, "counter", claimed)
+        return 1000 * sum(spent) / len(spent)
+
+    ratios: list[float] = []
+    ours: list[float] = []
+    bound: list[float] = []
+    for _ in range(bench.sizes.rounds):
+        turns = [(spend("deep"), spend("shallow")) for _ in range(6)]
+        ours.append(median([deep for deep, _ in turns]))
+        bound.append(median([shallow for _, shallow in turns]))
+        ratios.append(ours[-1] / bound[-1])
+    what = f"claim of {_CLAIM} (acked after) behind {bench.sizes.backlog:,}, against 1,000"
+    return Figure(what, median(ratios), "×", median(ours), median(bound), "ms", at_most=1.5)
+
+
+def _child(verb: str, path: str) -> str:
+    command = [sys.executable, __file__, verb, path]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def _reopen(path: str) -> None:
+    """Open, claim one, ack it, and end without closing: the next one opens after a crash."""
+    queues: list[BlockQueue] = []
+
+    def run() -> None:
+        queues.append(BlockQueue(path))
+        queues[0].claim("deep", "counter", limit=1)[0].ack()
+
+    print(timed(run), flush=True)
+    os._exit(0)
+
+
+def _drain(path: str) -> None:
+    with BlockQueue(path) as queue:
+        drained = 0
+        while claimed := queue.claim("deep", "counter", limit=_BATCH):
+            queue.ack("deep", "counter", claimed)
+            drained += len(claimed)
+    with open("/proc/self/status") as status:
+        peak_kib = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    print(drained, peak_kib * 1024 / 1e6)
+
+
+def rows(bench: Bench) -> list[Figure]:
+    """How many rows are left when every message was acked by itself, by 16 threads."""
+    limits = itertools.cycle((100, 250, 500, 1000))
+    with BlockQueue(bench.path("ours.db")) as queue:
+        queue.create_topic("cart", ["counter"])
+        in_worker(partial(_fill, queue, "cart", bench.sizes.acked))
+
+        def consume() -> None:
+            while claimed := queue.claim("cart", "counter", limit=next(limits)):
+                for delivery in claimed:
+                    delivery.ack()
+
+        seconds = timed(partial(_in_threads, 16, consume))
+        (status,) = queue.subscribers("cart")
+        assert (status.waiting, status.leased, status.dead) == (0, 0, 0)
+        with queue.system.store.reading() as snapshot:
+            ((count,),) = snapshot.rows("SELECT count(*) FROM delivery")
+    what = f"rows after {bench.sizes.acked:,} messages were acked one by one by 16 threads"
+    return [
+        Figure(what, count, "rows", at_most=100),
+        Figure("  acks", bench.sizes.acked / seconds, "acks/s"),
+    ]
+
+
+def fan_out(bench: Bench) -> list[Figure]:
+    """From a publish until the last of 200 waiting consumers, each a thread, has it."""
+    names = [f"subscriber-{number}" for number in range(bench.sizes.fan_out)]
+    with BlockQueue(bench.path("ours.db")) as queue:
+        queue.create_topic("cart", names)
+        rounds = range(bench.sizes.fan_outs + 1)
+        parked = threading.Barrier(len(names) + 1)
+        got: list[list[float]] = [[] for _ in rounds]
+
+        def consume(name: str) -> None:
+            for number in rounds:
+                parked.wait()
+                (delivery,) = queue.claim("cart", name, limit=1, wait=30)
+                got[number].append(time.perf_counter())
+                delivery.ack()
+
+        threads = [threading.Thread(target=consume, args=(name,)) for name in names]
+        for thread in threads:
+            thread.start()
+        spent_ms: list[float] = []
+        for number in rounds:
+            parked.wait()
+            time.sleep(0.3)  # all of them wait by now
+            started = time.perf_counter()
+            queue.publish("cart", messages(1)[0])
+            while len(got[number]) < len(names):
+                time.sleep(0.001)
+            spent_ms.append(1000 * (max(got[number]) - started))
+        for thread in threads:
+            thread.join()
+    what = f"publish until the last of {len(names)} parked consumers (threads) has it"
+    # The first one starts the subscribers' actors.
+    return [
+        Figure(what + ", median", median(spent_ms[1:]), "ms", at_most=100),
+        Figure(f"  the slowest of {len(rounds) - 1}", max(spent_ms[1:]), "ms", at_most=100),
+    ]
+
+
+def _in_threads(count: int, call: Callable[[], object]) -> None:
+    threads = [threading.Thread(target=call) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+if __name__ == "__main__":
+    {"reopen": _reopen, "drain": _drain}[sys.argv[1]](sys.argv[2])

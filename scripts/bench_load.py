@@ -1,0 +1,158 @@
+"""A cheap HTTP client on raw sockets; as a program, the load for the HTTP benchmark.
+
+It reads orders from its standard input, one a line: port, connections, seconds. It answers each
+with how many requests were answered and in how many seconds. A client like the usual libraries
+would need more processor time than the server that it is to measure.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from bench_figures import messages
+
+_HOST = "127.0.0.1"
+_OK = b"HTTP/1.1 200"
+
+
+def post(path: str, body: object) -> bytes:
+    """Return the bytes of a POST request with a JSON body."""
+    encoded = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: {_HOST}\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(encoded)}\r\n\r\n".encode() + encoded
+
+
+def bare(method: str, path: str) -> bytes:
+    """Return the bytes of a request without a body."""
+    return f"{method} {path} HTTP/1.1\r\nHost: {_HOST}\r\n\r\n".encode()
+
+
+class Client:
+    """One keep-alive connection."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection((_HOST, port), timeout=60)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def send(self, request: bytes) -> None:
+        self._socket.sendall(request)
+
+    def receive(self) -> bytes:
+        """Wait for an answer; return its body. Raises RuntimeError unless it is a success."""
+        data = b""
+        while not (body := _body(data)):
+            received = self._socket.recv(65536)
+            if not received:
+                raise RuntimeError("the server closed the connection")
+            data += received
+        if not data.startswith(_OK):
+            raise RuntimeError(f"the server answered {data!r}")
+        return body
+
+    def ask(self, request: bytes) -> bytes:
+        self.send(request)
+        return self.receive()
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def _body(data: bytes) -> bytes:
+    """Return the body of an answer once all of it is there; ours are never empty."""
+    head, _, body = data.partition(b"\r\n\r\n")
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:") and len(body) == int(line.split(b":")[1]):
+            return body
+    return b""
+
+
+def park(port: int, paths: Sequence[str]) -> list[Client]:
+    """Open a long poll on each path, and do not wait for the answers."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = len(paths) + 1024
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    clients: list[Client] = []
+    for path in paths:
+        client = Client(port)
+        client.send(bare("GET", path))
+        clients.append(client)
+    return clients
+
+
+def load(port: int, connections: int, seconds: float) -> tuple[int, float]:
+    """Send the same publish on all connections again and again; return how often, how long."""
+    (message,) = messages(1)
+    request = post("/topics/cart/messages", {"message": message})
+    sockets = {s.fileno(): s for s in (_connect(port) for _ in range(connections))}
+    parts = dict.fromkeys(sockets, b"")
+    poll = select.epoll()
+    for fd, connection in sockets.items():
+        poll.register(fd, select.EPOLLIN)
+        connection.sendall(request)
+    answered, started = 0, time.perf_counter()
+    now = started
+    while sockets:
+        for fd, _ in poll.poll(1):
+            data = parts[fd] + sockets[fd].recv(65536)
+            if not data.endswith(b'"success"}'):
+                if not data or not _OK.startswith(data[: len(_OK)]):
+                    raise RuntimeError(f"the server answered {data!r}")
+                parts[fd] = data
+                continue
+            parts[fd] = b""
+            answered += 1
+            if now < started + seconds:
+                sockets[fd].send(request)
+            else:
+                sockets.pop(fd).close()
+        now = time.perf_counter()
+    return answered, now - started
+
+
+def _connect(port: int) -> socket.socket:
+    connection = socket.create_connection((_HOST, port), timeout=60)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+class Loader:
+    """The load in a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[str], connections: int) -> None:
+        self._process = process
+        self._connections = connections
+
+    def per_request(self, port: int, seconds: float) -> float:
+        """Load the server at ``port`` that long; return the seconds per answered request."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{port} {self._connections} {seconds}\n")
+        self._process.stdin.flush()
+        answered, spent = self._process.stdout.readline().split()
+        return float(spent) / max(1, int(answered))
+
+
+@contextmanager
+def loader(connections: int) -> Iterator[Loader]:
+    command = [sys.executable, __file__]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        yield Loader(process, connections)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+if __name__ == "__main__":
+    for line in sys.stdin:
+        port, connections, seconds = line.split()
+        print(*load(int(port), int(connections), float(seconds)), flush=True)

@@ -1,0 +1,101 @@
+"""Whatever the README prints is run, and answers as printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCKS = _FENCE.findall(README)
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    command = [sys.executable, "-m", "blockqueue", "serve", "--port", "0"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().split(" on ")[1].strip()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    assert process.returncode == 0
+
+
+def test_the_curls_answer_as_printed(address: str) -> None:
+    """Each block of curls is run in a shell and compared with the block of JSON after it."""
+    script_id = ""
+    ran = 0
+    for (kind, text), (next_kind, printed) in zip(BLOCKS, BLOCKS[1:], strict=False):
+        if kind != "sh" or next_kind != "json":
+            continue
+        script = text.replace("http://localhost:8080", address)
+        done = subprocess.run(
+            ["sh", "-ec", script.replace("curl ", "curl --silent --show-error -w '\\n' ")],
+            env={**os.environ, "id": script_id},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+        answers = [json.loads(line) for line in done.stdout.splitlines() if line]
+        expected = [json.loads(line) for line in printed.splitlines()]
+        for answer in answers:
+            for entry in answer.get("data", []):
+                if "id" in entry:
+                    script_id, entry["id"] = entry["id"], "…"
+        assert answers == expected
+        ran += 1
+    assert ran == 6
+
+
+def test_the_python_runs(tmp_path: Path) -> None:
+    """The Python of the README hands out what it published, and leaves what it nacked."""
+    (program,) = [text for kind, text in BLOCKS if kind == "python"]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert [line.split()[1] for line in done.stdout.splitlines()] == ["a", "b"]
+    assert done.stderr == ""
+
+
+def test_the_commands_for_operators_run(tmp_path: Path) -> None:
+    """The retries commands find the message that the README's program nacked."""
+    (program,) = [text for kind, text in BLOCKS if kind == "python"]
+    renamed = program.replace("queue.db", "blockqueue.db")
+    run = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 30, "check": True}
+    subprocess.run([sys.executable, "-c", renamed], **run)  # type: ignore[call-overload]
+    commands = [
+        line
+        for kind, text in BLOCKS
+        if kind == ""
+        for line in text.splitlines()
+        if line.startswith("blockqueue retries")
+    ]
+    assert len(commands) == 2
+    for command in commands:
+        words = command.replace(" counter ", " created ").split()[1:]
+        subprocess.run([sys.executable, "-m", "blockqueue", *words], **run)  # type: ignore[call-overload]
+
+
+def test_every_option_of_the_server_is_in_the_table() -> None:
+    """The table names each option and its environment variable, and no other."""
+    from blockqueue.api.cli_serve import serve
+
+    named = re.findall(r"^\| `(--\w+)` \| `(\w+)` \| `(.+)` \|$", README, re.MULTILINE)
+    found = [(each.opts[0], each.envvar, str(each.default)) for each in serve.params]
+    assert named == found
