@@ -67,7 +67,7 @@ class JobActor(GatheringActor):
             case signals.Wake() | signals.Flush():
                 self._tell_all(message)
             case signals.SubscriberStopped(name):
-                self._subscribers.pop(name, None)
+                self._forget(name)
             case signals.SubscriberFailed():
                 self._replace(message)
             case signals.SubscriberGone(name, error):
@@ -117,14 +117,13 @@ class JobActor(GatheringActor):
         forwarded = Forwarded(message, self.reply_to)
         try:
             inbox_of(self._subscriber(message.subscriber)).put(forwarded)
-        except pykka.ActorDeadError:  # it stopped a moment ago
-            self._subscribers.pop(message.subscriber, None)
+        except pykka.ActorDeadError:  # it ended a moment ago
+            self._forget(message.subscriber)
             inbox_of(self._subscriber(message.subscriber)).put(forwarded)
         return LATER
 
     def _replace(self, failed: signals.SubscriberFailed) -> None:
-        """Start a failed actor anew, with the consumers and messages it left behind."""
-        self._subscribers.pop(failed.name, None)
+        """Let another actor go on with the consumers and messages that a failed one left."""
         try:
             if not self._restarts.setdefault(failed.name, Restarts()).allowed():
                 raise RuntimeError(f"subscriber {failed.name!r} keeps failing") from failed.error
@@ -141,6 +140,11 @@ class JobActor(GatheringActor):
         for envelope in failed.rest:
             inbox_of(ref).put(envelope)
 
+    def _forget(self, name: str) -> None:
+        ref = self._subscribers.get(name)
+        if ref is not None and not ref.is_alive():  # not the one that came after it
+            del self._subscribers[name]
+
     def _end_subscriber(self, name: str, error: BaseException) -> None:
         ref = self._subscribers.pop(name, None)
         if ref is not None:
@@ -156,13 +160,15 @@ class JobActor(GatheringActor):
         self._tell_all(signals.Gone(error))
         self._subscribers = {}
         self.close(error)
-        tell(self._supervisor, signals.JobStopped(self.topic))
 
     def _stop_if_idle(self) -> None:
         self._tell_all(signals.StopIfIdle())
         idle = time.monotonic() - self.used_at >= self._engine.idle_s
-        if idle and not self._subscribers and self.close_if_empty():
-            tell(self._supervisor, signals.JobStopped(self.topic))
+        if idle and not self._subscribers:
+            self.close_if_empty()
+
+    def on_stop(self) -> None:
+        tell(self._supervisor, signals.JobStopped(self.topic, self.actor_ref))
 
     def on_failed(self, error: BaseException, rest: Sequence[Envelope]) -> None:
         # Publishes that have been gathered are the writer's, and go on without this actor.

@@ -40,8 +40,8 @@ class QueueActor(PooledActor):
                 self._tell_all(message)
             case signals.TopicGone(name, error):
                 self._end_job(name, error)
-            case signals.JobStopped(topic):
-                self._forget(topic)
+            case signals.JobStopped(topic, job):
+                self._forget(topic, job)
             case signals.JobFailed():
                 self._replace(message)
             case signals.Gone(error):
@@ -58,7 +58,9 @@ class QueueActor(PooledActor):
     def _job(self, name: str) -> Ref:
         """Return a topic's actor, after a look whether it is still that topic's.
 
-        Another process may have deleted it and made a new one of that name.
+        Another process may have deleted it and made a new one of that name. One that has
+        just ended is returned, too, until the word of its end comes: only then can another
+        take over what it has left. Whoever gets it asks again.
         """
         ref = self._jobs.get(name)
         try:
@@ -67,10 +69,9 @@ class QueueActor(PooledActor):
         except TopicNotFound as error:
             self._end_job(name, error)
             raise
-        if ref is not None and self._topic_ids[name] != found.id:
-            self._end_job(name, TopicNotFound(f"topic {name!r} was deleted"))
-        elif ref is not None and ref.is_alive():
+        if ref is not None and self._topic_ids[name] == found.id:
             return ref
+        self._end_job(name, TopicNotFound(f"topic {name!r} was deleted"))
         return self._start(found)
 
     def _end_job(self, name: str, error: BaseException) -> None:
@@ -86,9 +87,8 @@ class QueueActor(PooledActor):
         self._look_around_later()
         return ref
 
-    def _forget(self, topic: Topic) -> None:
-        ref = self._jobs.get(topic.name)
-        if ref is not None and not ref.is_alive():  # not a newer topic of that name
+    def _forget(self, topic: Topic, job: Ref) -> None:
+        if self._jobs.get(topic.name) is job:  # not that of a newer topic of that name
             del self._jobs[topic.name], self._topic_ids[topic.name]
             self._restarts.pop(topic.name, None)
 

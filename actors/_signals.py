@@ -112,6 +112,7 @@ class JobStopped(NamedTuple):
     """A topic's actor has stopped by itself: idle, or its topic is gone."""
 
     topic: Topic
+    job: Ref
 
 
 class JobFailed(NamedTuple):

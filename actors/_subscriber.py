@@ -199,13 +199,15 @@ class SubscriberActor(GatheringActor):
         if self._claiming:
             return  # when the claim is back: only then is it known whom it did not serve
         self.close(error)
-        tell(self._supervisor, signals.SubscriberStopped(self.subscriber.name))
 
     def _stop_if_idle(self) -> None:
         busy = self._waiters or self._claiming
         idle = time.monotonic() - self.used_at >= self._engine.idle_s
-        if not busy and idle and self.close_if_empty():
-            tell(self._supervisor, signals.SubscriberStopped(self.subscriber.name))
+        if not busy and idle:
+            self.close_if_empty()
+
+    def on_stop(self) -> None:
+        tell(self._supervisor, signals.SubscriberStopped(self.subscriber.name))
 
     def on_failed(self, error: BaseException, rest: Sequence[Envelope]) -> None:
         # A claim on its way may still serve its waiters. If the next actor serves one

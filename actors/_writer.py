@@ -84,7 +84,7 @@ class WriterActor(PooledActor):
         """Refuse all work for good: only opening the database anew tells what it holds."""
         operations, self._operations = self._operations, []
         for operation in operations:
-            operation.finish(None, _not_written(error))
+            _answer(operation, None, _not_written(error))
         self.close(_not_written(error))
         self._on_fatal(error)
 
@@ -93,7 +93,7 @@ class WriterActor(PooledActor):
             error = QueueClosed("nothing was written, the queue is closed")
         for envelope in rest:
             if isinstance(envelope.message, Operation):
-                envelope.message.finish(None, error)
+                _answer(envelope.message, None, error)
         refuse(rest, error)
 
     def _commit(self, operations: Sequence[Operation]) -> int:
@@ -110,10 +110,10 @@ class WriterActor(PooledActor):
                 return self._commit_singly(operations[: len(done)])
             count = max(1, len(done))
             for operation in operations[:count]:
-                operation.finish(None, error)
+                _answer(operation, None, error)
             return count
         for operation, value, failure in done:
-            operation.finish(value, failure)
+            _answer(operation, value, failure)
         return len(done)
 
     def _run_group(
@@ -149,7 +149,7 @@ class WriterActor(PooledActor):
         """Commit each operation by itself, so that one that fails spoils no other."""
         for operation in operations:
             if self._store.failed is not None:
-                operation.finish(None, _not_written(self._store.failed))
+                _answer(operation, None, _not_written(self._store.failed))
                 continue
             try:
                 with self._store.transaction() as tx:
@@ -158,7 +158,7 @@ class WriterActor(PooledActor):
                 value, failure = None, undone.__cause__
             except Exception as error:
                 value, failure = None, error
-            operation.finish(value, failure)
+            _answer(operation, value, failure)
         return len(operations)
 
     def on_failed(self, error: BaseException, rest: Sequence[Envelope]) -> None:
@@ -167,10 +167,17 @@ class WriterActor(PooledActor):
         unknown = CommitUnknown(f"{fatal}: the work may have been written or not")
         for operation in self._operations:
             if operation.begun:
-                operation.finish(None, unknown)
+                _answer(operation, None, unknown)
         self._operations = [each for each in self._operations if not each.begun]
         self.refuse(rest, _not_written(fatal))
         self._give_up(fatal)
+
+
+def _answer(operation: Operation, value: Any, error: BaseException | None) -> None:
+    try:
+        operation.finish(value, error)
+    except Exception:  # the others of its group must have their answers, too
+        logger.exception("an operation could not tell how it ended")
 
 
 def _not_written(error: BlockQueueError) -> QueueClosed:

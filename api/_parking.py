@@ -48,6 +48,11 @@ class Seat:
         self.promise = promise
         self._lost: Callable[[], None] | None = None
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether something must be undone if the answer cannot be sent."""
+        return self._lost is not None
+
     def on_lost(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` if the answer of this request cannot be sent."""
         self._lost = callback
@@ -221,6 +226,8 @@ class Channel(HTTPChannel):
 
     def write_soon(self, data: Any) -> int:
         try:
+            if self.seat.is_watched and self._client_has_gone():
+                raise ClientDisconnected
             return int(super().write_soon(data))
         except ClientDisconnected:
             self.seat.lose()

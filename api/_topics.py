@@ -196,5 +196,3 @@ def add_routes(app: falcon.App[Any, Any], queue: BlockQueue) -> None:
     app.add_route("/topics/{topic}/subscribers", SubscribersResource(queue))
     app.add_route(subscriber, SubscriberResource(queue))
     app.add_route(subscriber + "/messages/{message_id}", MessageResource(queue))
-
-

@@ -139,5 +139,3 @@ def stop_on_signals(server: Server) -> None:
 
 def bound_address(host: str, port: int) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-

@@ -9,6 +9,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,6 @@ import msgspec
 T = TypeVar("T")
 
 _PAGE_BYTES = 4096
-_WAL_PAGES = 1000
 
 
 class Sizes(msgspec.Struct, frozen=True):
@@ -39,6 +39,8 @@ class Sizes(msgspec.Struct, frozen=True):
     backlog: int = 1_000_000
     acked: int = 200_000
     idle_s: float = 10.0
+    #: The log has wrapped when it has so many pages: both sides checkpoint then.
+    wal_pages: int = 1_000
 
 
 FULL = Sizes()
@@ -92,6 +94,18 @@ class Bench(msgspec.Struct, frozen=True):
     def path(self, name: str) -> str:
         return str(self.folder / name)
 
+    def warm_up(self, path: str, commit: Callable[[], object]) -> None:
+        """Commit until the log of the database has wrapped.
+
+        A log that grows commits about twice as slowly as one that is written over again, so
+        without this the order of the measurements would decide.
+        """
+        size_min = self.sizes.wal_pages * _PAGE_BYTES
+        while not os.path.exists(path + "-wal") or os.path.getsize(path + "-wal") < size_min:
+            commit()
+        for _ in range(30):
+            commit()
+
 
 def messages(count: int, seed: int = 1) -> list[str]:
     """Return JSON messages of about 130 bytes, each different."""
@@ -131,34 +145,25 @@ def timed(call: Callable[[], object], times: int = 1) -> float:
 
 def in_worker(call: Callable[[], T]) -> T:
     """Run ``call`` on a thread of its own, as a server or a worker would, and wait for it."""
-    results: list[T] = []
-    errors: list[BaseException] = []
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(call).result()
+
+
+def in_threads(count: int, call: Callable[[], object]) -> float:
+    """Run ``call`` on so many threads at once; return the seconds until all are done."""
+    barrier = threading.Barrier(count + 1)
 
     def run() -> None:
-        try:
-            results.append(call())
-        except BaseException as error:
-            errors.append(error)
+        barrier.wait()
+        call()
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
-
-
-def warm_up(path: str, commit: Callable[[], object]) -> None:
-    """Commit until the log of the database has wrapped.
-
-    A log that grows commits about twice as slowly as one that is written over again, so
-    without this the order of the measurements would decide.
-    """
-    size_min = _WAL_PAGES * _PAGE_BYTES
-    while not os.path.exists(path + "-wal") or os.path.getsize(path + "-wal") < size_min:
-        commit()
-    for _ in range(30):
-        commit()
+    with ThreadPoolExecutor(count) as pool:
+        runs = [pool.submit(run) for _ in range(count)]
+        barrier.wait()
+        started = time.perf_counter()
+        for each in runs:
+            each.result()
+        return time.perf_counter() - started
 
 
 def in_turns(
@@ -208,8 +213,6 @@ def bare_connection(path: str, schema: str) -> apsw.Connection:
     connection.execute("PRAGMA synchronous = FULL")
     assert connection.pragma("journal_mode") == "wal"
     assert connection.pragma("synchronous") == 2
-    # Connection(…) inherits apsw's own best practice only if asked; this is SQLite's default.
-    connection.wal_autocheckpoint(_WAL_PAGES)
     connection.execute(schema)
     return connection
 
@@ -219,8 +222,8 @@ def table(figures: Sequence[Figure]) -> str:
     head = ("what", "ours", "bound", "value", "wanted", "")
     rows = [head, *map(_cells, figures)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows]
-    return "\n".join(line.rstrip() for line in [lines[0], "-" * len(lines[0]), *lines[1:]])
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 
 def _cells(figure: Figure) -> tuple[str, ...]:

@@ -20,9 +20,8 @@ from bench_figures import (
     percentile,
     ratio_of_rates,
     timed,
-    warm_up,
 )
-from bench_load import Client, bare, loader, park, post
+from bench_load import Client, Loader, bare, loader, park, post
 
 from blockqueue import BlockQueue
 
@@ -50,25 +49,34 @@ def posts(bench: Bench) -> list[Figure]:
     """Committed publishes over HTTP, against the same server that only parses them."""
     sizes, path = bench.sizes, bench.path("ours.db")
     _make_topics(path)
-    ours: list[float] = []
-    bound: list[float] = []
     with (
         bench_server.ours(path) as server,
         bench_server.other("bound") as parsing,
         bench_server.other("canned") as canned,
         loader(sizes.connections) as load,
     ):
-        warm_up(path, partial(load.per_request, server.port, 0.2))
-        load.per_request(parsing.port, 0.5)
+        bench.warm_up(path, partial(load.run, server.port, 0.02))
+        load.run(parsing.port, sizes.slice_s / 4)
+        ours: list[tuple[float, float]] = []
+        bound: list[tuple[float, float]] = []
         for _ in range(sizes.rounds):
-            ours.append(load.per_request(server.port, sizes.slice_s))
-            bound.append(load.per_request(parsing.port, sizes.slice_s))
-        ceiling = load.per_request(canned.port, sizes.slice_s)
+            ours.append(_per_request(load, server, sizes.slice_s))
+            bound.append(_per_request(load, parsing, sizes.slice_s))
+        ceiling, _ = _per_request(load, canned, sizes.slice_s)
+    cpu_us, bound_us = (1e6 * median([cpu_s for _, cpu_s in spent]) for spent in (ours, bound))
     what = f"POST …/messages, {sizes.connections} connections, against only parsing"
     return [
-        ratio_of_rates(what, ours, bound, 0.5),
+        ratio_of_rates(what, [each[0] for each in ours], [each[0] for each in bound], 0.5),
+        Figure("  processor time a request", cpu_us / bound_us, "×", cpu_us, bound_us, "µs"),
         Figure("  the most that the load could ask for", 1 / ceiling, "requests/s"),
     ]
+
+
+def _per_request(load: Loader, server: bench_server.Served, seconds: float) -> tuple[float, float]:
+    """Load a server; return the seconds per request by the clock, and of its processor time."""
+    cpu_s = server.cpu_s()
+    answered, spent = load.run(server.port, seconds)
+    return spent / answered, (server.cpu_s() - cpu_s) / answered
 
 
 def wake(bench: Bench) -> list[Figure]:
@@ -92,7 +100,7 @@ def wake(bench: Bench) -> list[Figure]:
             publisher.ask(bare("DELETE", f"{_READ}/messages/{delivery['id']}"))
             return spent
 
-        warm_up(path, once)
+        bench.warm_up(path, once)
         spent_ms = [1000 * once() for _ in range(sizes.samples)]
         consumer.close()
         publisher.close()
@@ -104,12 +112,12 @@ def wake(bench: Bench) -> list[Figure]:
 
 
 @contextmanager
-def _publisher(path: str, server: bench_server.Served) -> Iterator[partial[float]]:
+def _publisher(bench: Bench, path: str, server: bench_server.Served) -> Iterator[partial[float]]:
     """Yield a call that publishes and returns the seconds that took."""
     (message,) = messages(1)
     client = Client(server.port)
     ask = partial(client.ask, post(_PUBLISH, {"message": message}))
-    warm_up(path, ask)
+    bench.warm_up(path, ask)
     yield partial(timed, ask)
     client.close()
 
@@ -126,7 +134,10 @@ def parked(bench: Bench) -> list[Figure]:
         ratios: list[float] = []
         ours: list[float] = []
         bound: list[float] = []
-        with _publisher(paths[0], server) as with_polls, _publisher(paths[1], quiet) as without:
+        with (
+            _publisher(bench, paths[0], server) as with_polls,
+            _publisher(bench, paths[1], quiet) as without,
+        ):
             for _ in range(sizes.rounds):
                 turns = [(with_polls(), without()) for _ in range(sizes.samples)]
                 ours.append(1000 * median([first for first, _ in turns]))

@@ -131,18 +131,19 @@ class Loader:
         self._process = process
         self._connections = connections
 
-    def per_request(self, port: int, seconds: float) -> float:
-        """Load the server at ``port`` that long; return the seconds per answered request."""
+    def run(self, port: int, seconds: float) -> tuple[int, float]:
+        """Load the server at ``port``; return how many requests were answered in what time."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{port} {self._connections} {seconds}\n")
         self._process.stdin.flush()
         answered, spent = self._process.stdout.readline().split()
-        return float(spent) / max(1, int(answered))
+        return int(answered), float(spent)
 
 
 @contextmanager
 def loader(connections: int) -> Iterator[Loader]:
+    """Start a process that asks for so much as so many connections can, when told to."""
     command = [sys.executable, __file__]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:

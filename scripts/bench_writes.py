@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -13,12 +12,12 @@ from bench_figures import (
     Bench,
     Figure,
     bare_connection,
+    in_threads,
     in_turns,
     in_worker,
     messages,
     ratio_of_rates,
     timed,
-    warm_up,
 )
 
 from blockqueue import BlockQueue, storage
@@ -69,11 +68,11 @@ def publish_many(bench: Bench) -> list[Figure]:
         def measure() -> tuple[list[float], list[float]]:
             return in_turns(bench.sizes, partial(timed, publish), partial(timed, bare))
 
-        warm_up(bench.path("bare.db"), bare)
-        in_worker(partial(warm_up, bench.path("ours.db"), publish))
-        what = "publish_many of 100, one caller (a worker thread)"
+        bench.warm_up(bench.path("bare.db"), bare)
+        in_worker(partial(bench.warm_up, bench.path("ours.db"), publish))
+        what = "publish_many of 100, one caller ¹"
         figures.append(ratio_of_rates(what, *in_worker(measure), 0.6, _BATCH))
-        what = "  the same, called in the main thread"
+        what = "  the same from the main thread ²"
         figures.append(ratio_of_rates(what, *measure(), None, _BATCH))
     return figures
 
@@ -105,11 +104,11 @@ def cycle(bench: Bench) -> list[Figure]:
         def measure() -> tuple[list[float], list[float]]:
             return in_turns(bench.sizes, partial(timed, face), partial(timed, verbs))
 
-        in_worker(partial(warm_up, bench.path("verbs.db"), verbs))
-        in_worker(partial(warm_up, bench.path("ours.db"), face))
-        what = "publish + claim + ack in 100s (a worker thread)"
+        in_worker(partial(bench.warm_up, bench.path("verbs.db"), verbs))
+        in_worker(partial(bench.warm_up, bench.path("ours.db"), face))
+        what = "publish + claim + ack in 100s, one caller ¹"
         figures.append(ratio_of_rates(what, *in_worker(measure), 0.6, _BATCH))
-        what = "  the same, called in the main thread"
+        what = "  the same from the main thread ²"
         figures.append(ratio_of_rates(what, *measure(), None, _BATCH))
     store.close()
     return figures
@@ -129,34 +128,16 @@ def singles(bench: Bench) -> list[Figure]:
     with BlockQueue(bench.path("ours.db")) as queue:
         queue.create_topic("cart", ["counter"])
         publish = partial(queue.publish, "cart", message)
-        warm_up(bench.path("bare.db"), bare)
-        in_worker(partial(warm_up, bench.path("ours.db"), publish))
+        bench.warm_up(bench.path("bare.db"), bare)
+        in_worker(partial(bench.warm_up, bench.path("ours.db"), publish))
         rows = max(1, sizes.singles // 8)
         for _ in range(sizes.rounds):
             calls = max(1, sizes.singles // sizes.threads)
-            seconds = _in_threads(sizes.threads, partial(timed, publish, calls))
+            seconds = in_threads(sizes.threads, partial(timed, publish, calls))
             ours.append(seconds / (calls * sizes.threads))
             bound.append(in_worker(partial(timed, bare, rows)) / rows)
     what = f"single durable publishes from {sizes.threads} threads"
     return [ratio_of_rates(what, ours, bound, 4.0)]
-
-
-def _in_threads(count: int, call: Callable[[], object]) -> float:
-    """Run ``call`` on so many threads at once; return the seconds until all are done."""
-    barrier = threading.Barrier(count + 1)
-
-    def run() -> None:
-        barrier.wait()
-        call()
-
-    threads = [threading.Thread(target=run) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    barrier.wait()
-    started = time.perf_counter()
-    for thread in threads:
-        thread.join()
-    return time.perf_counter() - started
 
 
 def fan_out(bench: Bench) -> list[Figure]:
@@ -169,7 +150,7 @@ def fan_out(bench: Bench) -> list[Figure]:
         one = partial(queue.publish_many, "one", batch)
 
         def measure() -> tuple[list[float], list[float]]:
-            warm_up(bench.path("ours.db"), one)
+            bench.warm_up(bench.path("ours.db"), one)
             return in_turns(bench.sizes, partial(timed, many), partial(timed, one))
 
         what = "publish_many of 100 with 100 subscribers, against 1"

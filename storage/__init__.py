@@ -59,8 +59,9 @@ from ._settle import (
     settle,
     settle_in,
 )
+from ._snapshot import Snapshot, Tx
 from ._states import Event, State
-from ._store import Snapshot, Store, Tx, verb
+from ._store import Store, verb
 from ._topology import (
     DEFAULT_RETENTION_MS,
     Subscriber,

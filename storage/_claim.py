@@ -14,8 +14,9 @@ from ._expiry import expire_lane
 from ._frames import Body
 from ._ids import delivery_id, message_id, receipt_token
 from ._runs import Run, move
+from ._snapshot import Snapshot, Tx
 from ._states import Event, State
-from ._store import Snapshot, Tx, verb
+from ._store import verb
 from ._topology import Subscriber, subscriber, topic
 
 logger = logging.getLogger("blockqueue")

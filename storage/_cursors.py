@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ._runs import COLUMNS, Run
+from ._snapshot import Row, Snapshot, Tx
 from ._states import State
-from ._store import Row, Snapshot, Tx
 
 _LANE = "subscriber_id = ? AND priority = ?"
 _ROW = f"{_LANE} AND first_seq = ? AND count = ? AND state = ? AND generation = ?"

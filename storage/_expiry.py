@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ._cursors import Cursor
 from ._retries import failed
+from ._snapshot import Tx
 from ._states import Event, State
-from ._store import Tx, verb
+from ._store import verb
 from ._topology import Subscriber, subscriber
 
 REASON = "lease expired"

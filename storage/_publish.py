@@ -12,8 +12,9 @@ from ._errors import NoSubscribers, TopicNotFound
 from ._frames import pack_frame
 from ._ids import message_id, new_tag
 from ._runs import Run, move
+from ._snapshot import Tx
 from ._states import Event, State
-from ._store import Tx, verb
+from ._store import verb
 
 
 class Batch(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ import time
 import msgspec
 
 from ._cursors import Cursor
-from ._store import Tx
+from ._snapshot import Tx
 from ._topology import subscribers
 
 # Half of what the writer may be held; the commit takes the rest.
@@ -25,73 +25,114 @@ _VACUUM_PAGES = 256
 
 
 class Position(msgspec.Struct):
-    """How far a pass has come in looking for blocks that nobody needs."""
+    """How far a pass has come: first through the lanes, then through the held blocks."""
 
     topic_id: int = 0
     priority: int = -(2**31)
-    first_seq: int = 0
+    first_seq: int = -1
+    lanes_done: bool = False
 
 
 def mark_step_in(tx: Tx, position: Position) -> bool:
     """Mark blocks that no subscriber needs for deletion. False: the pass is over.
 
-    Looks at one stretch of one lane and moves ``position`` on.
+    Looks on from ``position`` for as long as a step may last, and moves it.
     """
+    started = time.monotonic()
+    while True:
+        if not position.lanes_done:
+            if not _check_lane(tx, position):
+                position.topic_id, position.priority, position.lanes_done = 0, -(2**31), True
+        elif not _check_held(tx, position):
+            return False
+        if (time.monotonic() - started) * 1000 > _STEP_MS:
+            return True
+
+
+def _check_lane(tx: Tx, position: Position) -> bool:
+    """Check the next stretch of blocks that all cursors have passed. False: no more lanes."""
     row = tx.row(
-        "SELECT topic_id, priority, first_seq FROM block WHERE delete_ms IS NULL"
-        " AND (topic_id, priority, first_seq) >= (?, ?, ?)"
+        "SELECT topic_id, priority, checked_seq FROM lane"
+        " WHERE (topic_id, priority) >= (?, ?) AND checked_seq < end_seq"
+        " ORDER BY topic_id, priority LIMIT 1",
+        (position.topic_id, position.priority),
+    )
+    if row is None:
+        return False
+    topic_id, priority, checked_seq = row
+    blocks = _passed_blocks(tx, topic_id, priority, checked_seq)
+    if not blocks:  # the rest of the lane lies ahead of somebody's cursor
+        position.topic_id, position.priority = topic_id, priority + 1
+        return True
+    end_seq = blocks[-1][1]
+    needed = _needed(tx, topic_id, priority, blocks[0][0], end_seq)
+    for first, end in blocks:
+        held = any(start < end and stop > first for start, stop in needed)
+        _mark(tx, topic_id, priority, first, held)
+    tx.change(
+        "UPDATE lane SET checked_seq = ? WHERE topic_id = ? AND priority = ?",
+        (end_seq, topic_id, priority),
+    )
+    position.topic_id, position.priority = topic_id, priority
+    return True
+
+
+def _check_held(tx: Tx, position: Position) -> bool:
+    """Check the next block that was needed when it was last looked at. False: no more."""
+    row = tx.row(
+        "SELECT topic_id, priority, first_seq, count FROM block"
+        " WHERE held = 1 AND (topic_id, priority, first_seq) > (?, ?, ?)"
         " ORDER BY topic_id, priority, first_seq LIMIT 1",
         (position.topic_id, position.priority, position.first_seq),
     )
     if row is None:
         return False
-    position.topic_id, position.priority, position.first_seq = row
-    blocks = _passed_blocks(tx, position)
-    if not blocks:  # the rest of the lane lies ahead of somebody's cursor
-        position.priority, position.first_seq = position.priority + 1, 0
-        return True
-    first_seq, end_seq = blocks[0][0], blocks[-1][1]
-    needed = _needed(tx, position, first_seq, end_seq)
-    delete_ms = tx.now_ms + _retention_ms(tx, position.topic_id)
-    for first, end in blocks:
-        if not any(start < end and stop > first for start, stop in needed):
-            tx.change(
-                "UPDATE block SET delete_ms = ?"
-                " WHERE topic_id = ? AND priority = ? AND first_seq = ?",
-                (delete_ms, position.topic_id, position.priority, first),
-            )
-    position.first_seq = end_seq
+    topic_id, priority, first_seq, count = row
+    if not _needed(tx, topic_id, priority, first_seq, first_seq + count):
+        _mark(tx, topic_id, priority, first_seq, False)
+    position.topic_id, position.priority, position.first_seq = topic_id, priority, first_seq
     return True
 
 
-def _passed_blocks(tx: Tx, position: Position) -> list[tuple[int, int]]:
+def _mark(tx: Tx, topic_id: int, priority: int, first_seq: int, held: bool) -> None:
+    delete_ms = None if held else tx.now_ms + _retention_ms(tx, topic_id)
+    tx.change(
+        "UPDATE block SET delete_ms = ?, held = ?"
+        " WHERE topic_id = ? AND priority = ? AND first_seq = ?",
+        (delete_ms, int(held), topic_id, priority, first_seq),
+    )
+
+
+def _passed_blocks(tx: Tx, topic_id: int, priority: int, first_seq: int) -> list[tuple[int, int]]:
     """Return the next blocks, as [first, end), that lie below every subscriber's cursor."""
     floor = tx.row(
         "SELECT min(coalesce(next_seq, 0)) FROM subscriber"
         " LEFT JOIN cursor ON subscriber_id = subscriber.id AND priority = ?"
         " WHERE topic_id = ? AND deleted_ms IS NULL",
-        (position.priority, position.topic_id),
+        (priority, topic_id),
     )
     passed: list[tuple[int, int]] = []
     messages = 0
-    for first_seq, count in tx.rows(
-        "SELECT first_seq, count FROM block WHERE delete_ms IS NULL"
-        " AND topic_id = ? AND priority = ? AND first_seq >= ? ORDER BY first_seq LIMIT ?",
-        (position.topic_id, position.priority, position.first_seq, _BLOCKS_MAX),
+    for first, count in tx.rows(
+        "SELECT first_seq, count FROM block"
+        " WHERE topic_id = ? AND priority = ? AND first_seq >= ? ORDER BY first_seq LIMIT ?",
+        (topic_id, priority, first_seq, _BLOCKS_MAX),
     ):
-        below = floor is None or floor[0] is None or first_seq + count <= floor[0]
+        below = floor is None or floor[0] is None or first + count <= floor[0]
         messages += count
         if not below or (passed and messages > _MESSAGES_MAX):
             break
-        passed.append((first_seq, first_seq + count))
+        passed.append((first, first + count))
     return passed
 
 
-def _needed(tx: Tx, position: Position, first_seq: int, end_seq: int) -> list[tuple[int, int]]:
+def _needed(
+    tx: Tx, topic_id: int, priority: int, first_seq: int, end_seq: int
+) -> list[tuple[int, int]]:
     """Return where leased, waiting or dead messages lie in a stretch, as [start, stop)."""
     found: list[tuple[int, int]] = []
-    for subscriber in subscribers(tx, position.topic_id):
-        cursor = Cursor.find_in(tx, subscriber.id, position.priority)
+    for subscriber in subscribers(tx, topic_id):
+        cursor = Cursor.find_in(tx, subscriber.id, priority)
         if cursor is not None and cursor.has_unfinished:
             found += [
                 (run.first_seq, run.end_seq)

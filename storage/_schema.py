@@ -23,7 +23,7 @@ from peewee import (
 )
 from playhouse.sqlite_ext import AutoIncrementField
 
-from ._errors import NewerSchema
+from ._errors import DatabaseUnusable, NewerSchema
 
 
 class _Table(Model):
@@ -72,11 +72,15 @@ class Subscriber(_Table):
 
 
 class Lane(_Table):
-    """The log of one priority of a topic. ``end_seq`` is the next message's number."""
+    """The log of one priority of a topic. ``end_seq`` is the next message's number.
+
+    Blocks below ``checked_seq`` are marked for deletion already, or ``held``.
+    """
 
     topic_id = IntegerField()
     priority = IntegerField()
-    end_seq = BigIntegerField(default=0)
+    end_seq = BigIntegerField(constraints=[SQL("DEFAULT 0")])
+    checked_seq = BigIntegerField(constraints=[SQL("DEFAULT 0")])
 
     class Meta:
         without_rowid = True
@@ -86,7 +90,8 @@ class Lane(_Table):
 class Block(_Table):
     """A contiguous run of a lane's messages. Never changed after it was written.
 
-    ``delete_ms``: set once no subscriber needs it, to one retention after that.
+    ``delete_ms``: set once no subscriber needs it, to one retention after that. ``held``: all
+    cursors have passed it, but a retry or a dead letter still needs it.
     """
 
     topic_id = IntegerField()
@@ -94,6 +99,7 @@ class Block(_Table):
     first_seq = BigIntegerField()
     count = IntegerField(constraints=[Check("count > 0")])
     delete_ms = BigIntegerField(null=True)
+    held = IntegerField(constraints=[SQL("DEFAULT 0")])
     data = BlobField()
 
     class Meta:
@@ -150,6 +156,9 @@ class Delivery(_Table):
         constraints = (SQL("CHECK ((state < 2) = (due_ms IS NOT NULL))"),)
 
 
+# "blkq": tells our files from other programs' SQLite files.
+_APPLICATION_ID = 0x626C6B71
+
 MODELS = (Meta, Topic, Subscriber, Lane, Block, Cursor, Delivery)
 
 _INDEXES = (
@@ -159,7 +168,7 @@ _INDEXES = (
     " WHERE due_ms IS NOT NULL",
     "CREATE INDEX delivery_dead ON delivery (subscriber_id, priority, first_seq) WHERE state = 2",
     "CREATE INDEX cursor_lease_due ON cursor (lease_due_ms) WHERE lease_due_ms IS NOT NULL",
-    "CREATE INDEX block_needed ON block (topic_id, priority, first_seq) WHERE delete_ms IS NULL",
+    "CREATE INDEX block_held ON block (topic_id, priority, first_seq) WHERE held = 1",
     "CREATE INDEX block_deletable ON block (delete_ms) WHERE delete_ms IS NOT NULL",
 )
 
@@ -187,9 +196,20 @@ def read_meta(db: Database, key: str, default: Callable[[], bytes]) -> bytes:
     return made
 
 
+def _check_application(db: Database) -> None:
+    """Refuse a database that belongs to another program; mark a new one as ours."""
+    found = db.execute_sql("PRAGMA application_id").fetchone()[0]
+    if found == _APPLICATION_ID:
+        return
+    if found != 0 or db.execute_sql("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+        raise DatabaseUnusable("the database belongs to another program")
+    db.execute_sql(f"PRAGMA application_id = {_APPLICATION_ID}")
+
+
 def migrate(db: Database) -> None:
     """Lead the file to this version, all or nothing. Call it under the write lock."""
     with db.atomic("immediate"):
+        _check_application(db)
         found = db.execute_sql("PRAGMA user_version").fetchone()[0]
         if found > VERSION:
             raise NewerSchema(

@@ -19,8 +19,9 @@ from ._errors import CorruptBlock
 from ._ids import receipt_token
 from ._retries import failed
 from ._runs import Run, move
+from ._snapshot import Tx
 from ._states import Event, State
-from ._store import Tx, verb
+from ._store import verb
 from ._topology import Subscriber, subscriber
 
 

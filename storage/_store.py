@@ -11,29 +11,28 @@ import os
 import queue
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import apsw
 from playhouse.apsw_ext import APSWDatabase
 
-from ._blocks import BlockCache, BlockKey
+from ._blocks import BlockCache
 from ._clock import BootClock, Clock, StoredClock
 from ._database import connect, errors_named
 from ._errors import (
     BlockQueueError,
     CommitUnknown,
-    CorruptBlock,
     DatabaseUnusable,
     DiskFull,
     QueueClosed,
     Unavailable,
 )
-from ._frames import Block, unpack_frame
 from ._hints import Hints
 from ._lock import FileLock
 from ._schema import migrate, read_meta
+from ._snapshot import Row, Snapshot, Tx
 
 logger = logging.getLogger("blockqueue")
 
@@ -42,97 +41,10 @@ _READERS_MAX = 4
 # After this many pages (4 MiB) the writer moves the log into the database. Small, because a
 # log that is written over again commits twice as fast as one that grows.
 _WAL_PAGES_MAX = 1000
-_NO_SEQ = 2**63 - 1
 _SAVE_CLOCK = "UPDATE meta SET value = ? WHERE key = 'clock'"
 
-Row = tuple[Any, ...]
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-class Snapshot:
-    """A consistent view of the database, good until its ``with`` block ends."""
-
-    def __init__(self, store: Store, connection: apsw.Connection, now_ms: int) -> None:
-        self.store = store
-        self.now_ms = now_ms
-        self._connection = connection
-        self.execute = connection.execute
-
-    def row(self, sql: str, params: Sequence[Any] = ()) -> Row | None:
-        """Return the first row, or None."""
-        found: Row | None = self.execute(sql, params).fetchone()
-        return found
-
-    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
-        found: list[Row] = self.execute(sql, params).fetchall()
-        return found
-
-    def block(self, topic_id: int, priority: int, seq: int) -> Block:
-        """Return the block that holds ``seq``. Raises CorruptBlock, also if there is none."""
-        found = self.row(
-            "SELECT first_seq, count FROM block WHERE topic_id = ? AND priority = ?"
-            " AND first_seq <= ? ORDER BY first_seq DESC LIMIT 1",
-            (topic_id, priority, seq),
-        )
-        if found is None or seq >= found[0] + found[1]:
-            text = f"block topic={topic_id} priority={priority} holding seq={seq} is missing"
-            raise CorruptBlock(text, self._next_block_seq(topic_id, priority, seq))
-        first_seq, count = found
-        key = (topic_id, priority, first_seq, count)
-        block = self.store.blocks.get(key)
-        if block is None:
-            data = self.row(
-                "SELECT data FROM block WHERE topic_id = ? AND priority = ? AND first_seq = ?",
-                key[:3],
-            )
-            assert data is not None
-            block = unpack_frame(data[0], *key)
-            self._keep(key, block)
-        return block
-
-    def _keep(self, key: BlockKey, block: Block) -> None:
-        self.store.blocks.put(key, block)
-
-    def _next_block_seq(self, topic_id: int, priority: int, seq: int) -> int:
-        found = self.row(
-            "SELECT min(first_seq) FROM block"
-            " WHERE topic_id = ? AND priority = ? AND first_seq > ?",
-            (topic_id, priority, seq),
-        )
-        return _NO_SEQ if found is None or found[0] is None else int(found[0])
-
-
-class Tx(Snapshot):
-    """A write transaction. What it did is on the disk when its ``with`` block has ended."""
-
-    def __init__(self, store: Store, connection: apsw.Connection, now_ms: int) -> None:
-        super().__init__(store, connection, now_ms)
-        #: Leases were ended: once that is committed, the hint of the next one is corrected.
-        self.swept = False
-        self._written: set[tuple[int, int, int]] = set()
-
-    def wrote_block(self, topic_id: int, priority: int, first_seq: int) -> None:
-        """Note a block that does not exist for anybody else yet."""
-        self._written.add((topic_id, priority, first_seq))
-
-    def _keep(self, key: BlockKey, block: Block) -> None:
-        # After a rollback another block may get the same numbers.
-        if key[:3] not in self._written:
-            super()._keep(key, block)
-
-    def change(self, sql: str, params: Sequence[Any]) -> None:
-        """Run a guarded statement that must change exactly one row."""
-        self.execute(sql, params)
-        if self._connection.changes() != 1:
-            raise RuntimeError(f"{self._connection.changes()} rows changed, not 1, by: {sql}")
-
-    def changes(self) -> int:
-        """Return how many rows the last statement changed."""
-        return self._connection.changes()
-
-    def total_changes(self) -> int:
-        return self._connection.total_changes()
 
 
 class Store:
@@ -147,8 +59,7 @@ class Store:
         self.failed: BlockQueueError | None = None
         self.blocks = BlockCache(_CACHE_BYTES)
         self._stored_clock: StoredClock | None = None  # None: the clock is the caller's
-        self._closed = False
-        self._abandoned = False
+        self._closed = self._abandoned = False
         self._owner: int | None = None  # the thread inside a transaction
         self._write_lock = threading.Lock()  # guards _db, _owner, _wal_pages, _wrote
         self._wal_pages = 0

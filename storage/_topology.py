@@ -10,7 +10,8 @@ import msgspec
 
 from . import limits
 from ._errors import AlreadyExists, SubscriberNotFound, TopicNotFound, ValidationError
-from ._store import Snapshot, Tx, verb
+from ._snapshot import Snapshot, Tx
+from ._store import verb
 
 DEFAULT_RETENTION_MS = 7 * 86400 * 1000
 

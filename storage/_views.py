@@ -10,8 +10,8 @@ from ._frames import Body
 from ._ids import message_id
 from ._runs import COLUMNS, Run
 from ._settle import Handle
+from ._snapshot import Snapshot
 from ._states import State
-from ._store import Snapshot
 from ._topology import Subscriber, subscribers
 
 _PAGE = 500

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import blockqueue
 
@@ -69,6 +70,13 @@ class ServerProcess:
             *("--host", HOST, "--port", str(self.port), "--threads", str(THREADS)),
         ]
         self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
 
     def start(self) -> float:
         """Start it and wait until it is ready. Returns the seconds that took.

@@ -92,16 +92,21 @@ def park(
 
 def settle_down(queue: BlockQueue, subscriber: str = "worker", topic: str = "cart") -> None:
     """Wait until a subscriber's actor has done what it was told before."""
-    ref = subscriber_ref(queue, subscriber, topic)
-    actor = ref.actor_inbox.owner
-    assert isinstance(actor, SubscriberActor)
-    # The answer comes before the end of the turn, so the second one means that the first
-    # turn has ended.
-    for _ in range(2):
-        ref.ask(signals.Wake(), timeout=WAIT_S)
-    eventually(lambda: not actor._claiming)
-    for _ in range(2):
-        ref.ask(signals.Wake(), timeout=WAIT_S)
+
+    def has_settled() -> bool:
+        ref = subscriber_ref(queue, subscriber, topic)
+        actor = ref.actor_inbox.owner
+        assert isinstance(actor, SubscriberActor)
+        try:
+            # The answer comes before the end of the turn, so the second one means that the
+            # first turn has ended.
+            for _ in range(2):
+                ref.ask(signals.Wake(), timeout=WAIT_S)
+        except pykka.ActorDeadError:
+            return False
+        return not actor._claiming and ref.is_alive()
+
+    eventually(has_settled)
 
 
 def subscriber_ref(

@@ -13,7 +13,7 @@ import pytest
 from blockqueue import BlockQueue, ManualClock
 from blockqueue.actors import Pool, Promise
 from blockqueue.actors._engine import Engine
-from blockqueue.actors._writer import Operation
+from blockqueue.actors._writer import Operation, WriterActor
 from blockqueue.storage import (
     BlockQueueError,
     CommitUnknown,
@@ -391,17 +391,34 @@ def test_an_on_fatal_that_fails_harms_nobody(
         eventually(lambda: len(calls) == 1)
 
 
-def test_a_bug_in_the_writer_stops_the_queue_and_answers_everybody(tmp_path: Path) -> None:
-    """What it had begun may be written or not; what it had not begun is not."""
-    desk = Desk(tmp_path)
+def test_an_operation_that_cannot_take_its_answer_spares_the_others(desk: Desk) -> None:
+    """They are in the same group, and it is written."""
 
     def fail(value: object, error: BaseException | None) -> None:
         raise ZeroDivisionError("a bug")
 
     let_go = desk.hold()
     desk.engine.write(Operation(lambda tx: None, lambda: True, fail))
-    begun = desk.note("begun")
+    other = desk.note("other")
     let_go.set()
+
+    assert other.get(timeout=WAIT_S) == "other"
+    assert desk.note("later").get(timeout=WAIT_S) == "later"
+
+
+def test_a_bug_in_the_writer_stops_the_queue_and_answers_everybody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it had begun may be written or not; what it had not begun is not."""
+    desk = Desk(tmp_path)
+    run_group = WriterActor._run_group
+
+    def fail(actor: WriterActor, *args: Any) -> None:
+        run_group(actor, *args)
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(WriterActor, "_run_group", fail)
+    begun = desk.note("begun")
 
     with pytest.raises(CommitUnknown, match="may have been written or not"):
         begun.get(timeout=WAIT_S)

@@ -510,27 +510,26 @@ def read(http: Http, timeout: str) -> list[Any]:
 
 
 def test_a_dead_letter_of_a_running_server_is_found_by_its_id_and_replayed(tmp_path: Path) -> None:
-    server = ServerProcess(tmp_path)
-    server.start()
-    http = Http(server.port)
     option = {"max_attempts": 1, "visibility_duration": "1ms"}
     topic = {"name": "cart", "subscribers": [{"name": "counter", "option": option}]}
-    assert http.ask("POST", "/topics", topic).status == 200
-    assert http.ask("POST", "/topics/cart/messages", {"message": "hi"}).status == 200
     words = ["cart", "counter", "--db", str(tmp_path / "queue.db"), "--state", "dead"]
 
-    (first,), (second,) = read(http, "10s"), read(http, "10s")
-    assert first == second
-    words += ["--id", first["id"]]
-    deadline = time.monotonic() + 30
-    while CliRunner().invoke(retries, words).exit_code != 0:  # until its last lease ran out
-        assert time.monotonic() < deadline
+    with ServerProcess(tmp_path) as server:
+        http = Http(server.port)
+        assert http.ask("POST", "/topics", topic).status == 200
+        assert http.ask("POST", "/topics/cart/messages", {"message": "hi"}).status == 200
+        (first,), (second,) = read(http, "10s"), read(http, "10s")
+        assert first == second
+        words += ["--id", first["id"]]
+        deadline = time.monotonic() + 30
+        while CliRunner().invoke(retries, words).exit_code != 0:  # until its last lease ran out
+            assert time.monotonic() < deadline
 
-    done = CliRunner().invoke(retries, [*words, "--replay"])
-    assert done.stdout == "replayed 1 of 1 message\n"
-    assert read(http, "10s") == [first]
-    http.close()
-    assert server.stop() == 0
+        done = CliRunner().invoke(retries, [*words, "--replay"])
+        assert done.stdout == "replayed 1 of 1 message\n"
+        assert read(http, "10s") == [first]
+        http.close()
+        assert server.stop() == 0
 
 
 @pytest.mark.skipif(not SCRIPT.exists(), reason="no scripts here")

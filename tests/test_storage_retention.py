@@ -6,6 +6,8 @@ import os
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
 from blockqueue.storage import (
     Ack,
     Batch,
@@ -17,6 +19,7 @@ from blockqueue.storage import (
     Replay,
     Store,
     Subscriber,
+    _retention,  # its limit in time
     add_subscribers,
     claim,
     delete_step_in,
@@ -213,7 +216,7 @@ def test_the_file_shrinks(tmp_path: Path) -> None:
     queue.store.close()
 
 
-def test_steps_are_bounded(tmp_path: Path) -> None:
+def test_steps_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever there is to do, a step does a part of it, so that nobody waits long."""
     queue = open_queue(tmp_path, retention_ms=0)
     with queue.store.transaction() as tx:
@@ -228,13 +231,14 @@ def test_steps_are_bounded(tmp_path: Path) -> None:
         queue.clock.advance(60_000)
     assert queue.count("delivery") == 9_000
 
+    monkeypatch.setattr(_retention, "_STEP_MS", 0)  # a step ends after its first stretch
     position, marked = Position(), []
     more = True
     while more:
         with queue.store.transaction() as tx:
             more = mark_step_in(tx, position)
             marked.append(tx.rows("SELECT count(*) FROM block WHERE delete_ms IS NOT NULL")[0][0])
-    assert [b - a for a, b in pairwise([0, *marked])] == [200, 200, 50, 0]
+    assert [b - a for a, b in pairwise([0, *marked])] == [200, 200, 50, 0, 0]
 
     deleted = [450]
     more = True

@@ -1,12 +1,12 @@
 """BlockQueue: a durable publish/subscribe message queue in one SQLite file.
 
-    from blockqueue import BlockQueue
+from blockqueue import BlockQueue
 
-    with BlockQueue("queue.db") as queue:
-        queue.create_topic("cart", ["counter"])
-        queue.publish("cart", "hi")
-        for delivery in queue.claim("cart", "counter", wait=5):
-            delivery.ack()
+with BlockQueue("queue.db") as queue:
+    queue.create_topic("cart", ["counter"])
+    queue.publish("cart", "hi")
+    for delivery in queue.claim("cart", "counter", wait=5):
+        delivery.ack()
 """
 
 from blockqueue.api._bucket import Bucket
