@@ -168,6 +168,8 @@ class JobActor(GatheringActor):
             self.close_if_empty()
 
     def on_stop(self) -> None:
+        # Some are left only if somebody has stopped it by its ref.
+        self._tell_all(signals.Gone(Unavailable("the topic's actor was stopped")))
         tell(self._supervisor, signals.JobStopped(self.topic, self.actor_ref))
 
     def on_failed(self, error: BaseException, rest: Sequence[Envelope]) -> None:

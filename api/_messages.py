@@ -108,8 +108,7 @@ def batches_of(
     if not 1 <= len(listed) <= limits.BATCH_MAX:
         raise ValidationError(f"publish 1 to {limits.BATCH_MAX} messages, not {len(listed)}")
     common = (priority, delay)
-    kinds = set(map(type, listed))
-    if kinds <= _PLAIN:
+    if Message not in set(map(type, listed)):
         return _batches(listed, common)  # type: ignore[arg-type]
     batches: list[Batch] = []
     for (priority, delay), group in itertools.groupby(listed, lambda each: _options(each, common)):
@@ -140,7 +139,7 @@ def _batches(bodies: Sequence[Body], options: tuple[int, Duration]) -> list[Batc
     """Pack bodies with the same options, into one batch if they fit into a block."""
     priority, delay = options
     limits.check_range("priority", priority, -limits.PRIORITY_MAX, limits.PRIORITY_MAX)
-    delay_ms = milliseconds("delay", delay) if delay else 0
+    delay_ms = delay * 1000 if type(delay) is int else milliseconds("delay", delay)
     limits.check_range("delay", delay_ms, 0, limits.DELAY_MS_MAX, " ms")
     if not _PLAIN.issuperset(map(type, bodies)):
         for body in bodies:

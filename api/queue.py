@@ -269,7 +269,7 @@ class BlockQueue:
         if limit is not None:
             limits.check_range("limit", limit, 1, limits.BATCH_MAX)
         wait_ms = max(0, milliseconds("wait", wait))
-        claim = Claim(subscriber, limit, _lease_ms("lease", lease), wait_ms)
+        claim = Claim(subscriber, limit, None if lease is None else _lease_ms("lease", lease), wait_ms)
         found = self.system.call(topic, claim, self.timeout + wait_ms / 1000)
         return [Delivery(self, topic, subscriber, stored) for stored in found]
 
@@ -302,7 +302,6 @@ class BlockQueue:
     ) -> None:
         """Make leases last longer by ``by``, at most until 12 hours from now; see ``ack``."""
         by_ms = _lease_ms("by", by)
-        assert by_ms is not None
         self._settle(topic, subscriber, Extend(by_ms), deliveries)
 
     def snooze(
@@ -357,7 +356,5 @@ def _subscriber_id(tx: Tx, topic: str, subscriber: str) -> int:
     return storage.subscriber_named(tx, storage.topic_named(tx, topic).id, subscriber).id
 
 
-def _lease_ms(what: str, value: Duration | None) -> int | None:
-    if value is None:
-        return None
+def _lease_ms(what: str, value: Duration) -> int:
     return limits.check_range(what, milliseconds(what, value), 1, limits.LEASE_MS_MAX, " ms (12h)")

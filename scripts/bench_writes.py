@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 import apsw
+import msgspec
 from bench_figures import (
     Bench,
     Figure,
@@ -49,8 +50,8 @@ def _committing(
 
 def _bare_blocks(path: str) -> Callable[[], None]:
     """Return a call that commits the same compressed block of 100 messages again and again."""
-    packed = storage.pack_messages(messages(_BATCH))
-    data = pack_frame(1, 0, 0, [(_BATCH, int(time.time() * 1000), 12345, packed)])
+    packed = msgspec.Raw(storage.pack_messages(messages(_BATCH)))
+    data = pack_frame(1, 0, 0, _BATCH, [(_BATCH, int(time.time() * 1000), 12345, packed)])
     sql = "INSERT INTO block (topic_id, priority, first_seq, count, data) VALUES (?, ?, ?, ?, ?)"
     connection = bare_connection(path, _BLOCK_TABLE)
     return _committing(connection, sql, lambda n: (1, 0, n * _BATCH, _BATCH, data))

@@ -50,11 +50,8 @@ class Segment(msgspec.Struct, array_like=True, frozen=True):
         return [Envelope(*each) if type(each) is list else each for each in self.messages]
 
 
-class _PackedSegment(msgspec.Struct, array_like=True, frozen=True):
-    count: int
-    created_ms: int
-    tag: int
-    messages: msgspec.Raw
+#: A ``Segment`` before it is written: its messages are packed already.
+PackedSegment = tuple[int, int, int, msgspec.Raw]
 
 
 class _Frame(msgspec.Struct, array_like=True, frozen=True):
@@ -85,18 +82,10 @@ def pack_messages(bodies: Sequence[Body]) -> bytes:
 
 
 def pack_frame(
-    topic_id: int,
-    priority: int,
-    first_seq: int,
-    segments: Sequence[tuple[int, int, int, bytes]],
+    topic_id: int, priority: int, first_seq: int, count: int, segments: Sequence[PackedSegment]
 ) -> bytes:
-    """Return the frame of a block from (count, created_ms, tag, packed messages) pieces."""
-    count = sum(segment[0] for segment in segments)
-    packed = [
-        _PackedSegment(count, created_ms, tag, msgspec.Raw(messages))
-        for count, created_ms, tag, messages in segments
-    ]
-    raw = _encoder.encode([_FORMAT, topic_id, priority, first_seq, count, packed])
+    """Return the frame of a block of ``count`` messages."""
+    raw = _encoder.encode((_FORMAT, topic_id, priority, first_seq, count, segments))
     return _codecs.compressor.compress(raw)
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from . import limits
 from ._cursors import Cursor
 from ._errors import NoSubscribers, TopicNotFound
-from ._frames import pack_frame
-from ._ids import message_id, new_tag
+from ._frames import PackedSegment, pack_frame
+from ._ids import message_id, new_tags
 from ._runs import Run, move
 from ._snapshot import Tx
 from ._states import Event, State
@@ -52,24 +52,28 @@ class Published(msgspec.Struct, frozen=True):
 def publish_in(tx: Tx, topic_id: int, batches: Sequence[Batch]) -> list[Published]:
     """Append batches to a topic, for all subscribers that exist now.
 
+    Returns where each of them is, in their order.
+
     Raises:
         TopicNotFound: the topic was deleted.
         NoSubscribers: nobody would get it.
     """
     _check_topic(tx, topic_id)
-    lanes: dict[int, list[int]] = {}
-    for index, batch in enumerate(batches):
-        lanes.setdefault(batch.priority, []).append(index)
-    published: dict[int, Published] = {}
-    for priority, indexes in lanes.items():
-        count = sum(batches[index].count for index in indexes)
-        first_seq = _take_numbers(tx, topic_id, priority, count)
-        for block in _fill_blocks(batches, indexes):
-            first_seq = _append(tx, topic_id, priority, first_seq, block, batches, published)
-    for index, batch in enumerate(batches):
-        if batch.delay_ms:
-            _delay(tx, published[index])
-    return [published[index] for index in range(len(batches))]
+    priorities = {batch.priority for batch in batches}
+    if len(priorities) == 1:
+        published = _append(tx, topic_id, priorities.pop(), batches)
+    else:
+        appended = {
+            priority: iter(
+                _append(tx, topic_id, priority, [b for b in batches if b.priority == priority])
+            )
+            for priority in priorities
+        }
+        published = [next(appended[batch.priority]) for batch in batches]
+    for where in published:
+        if where.visible_ms != where.created_ms:
+            _delay(tx, where)
+    return published
 
 
 def _check_topic(tx: Tx, topic_id: int) -> None:
@@ -100,48 +104,42 @@ def _take_numbers(tx: Tx, topic_id: int, priority: int, count: int) -> int:
     return 0
 
 
-def _fill_blocks(batches: Sequence[Batch], indexes: Iterable[int]) -> Iterable[list[int]]:
-    """Put whole batches together until a block is full."""
-    block: list[int] = []
-    count = nbytes = 0
-    for index in indexes:
-        batch = batches[index]
-        count += batch.count
+def _append(tx: Tx, topic_id: int, priority: int, batches: Sequence[Batch]) -> list[Published]:
+    """Append batches to one lane, in as few blocks as they fit into."""
+    seq = block_seq = _take_numbers(tx, topic_id, priority, sum([b.count for b in batches]))
+    now_ms, nbytes = tx.now_ms, 0
+    segments: list[PackedSegment] = []
+    published: list[Published] = []
+    for batch, tag in zip(batches, new_tags(len(batches)), strict=True):
+        count = batch.count
         nbytes += len(batch.messages)
-        if block and (count > limits.BLOCK_MESSAGES_MAX or nbytes > limits.BLOCK_BYTES_MAX):
-            yield block
-            block, count, nbytes = [], batch.count, len(batch.messages)
-        block.append(index)
-    yield block
+        full = seq + count - block_seq > limits.BLOCK_MESSAGES_MAX
+        if segments and (full or nbytes > limits.BLOCK_BYTES_MAX):
+            _write_block(tx, topic_id, priority, block_seq, seq, segments)
+            block_seq, segments, nbytes = seq, [], len(batch.messages)
+        segments.append((count, now_ms, tag, msgspec.Raw(batch.messages)))
+        visible_ms = now_ms + batch.delay_ms
+        published.append(Published(topic_id, priority, seq, count, tag, now_ms, visible_ms))
+        seq += count
+    _write_block(tx, topic_id, priority, block_seq, seq, segments)
+    return published
 
 
-def _append(
+def _write_block(
     tx: Tx,
     topic_id: int,
     priority: int,
     first_seq: int,
-    block: Iterable[int],
-    batches: Sequence[Batch],
-    published: dict[int, Published],
-) -> int:
-    """Write one block and note where each of its batches went; return the next number."""
-    segments = []
-    seq = first_seq
-    for index in block:
-        batch, tag = batches[index], new_tag()
-        segments.append((batch.count, tx.now_ms, tag, batch.messages))
-        visible_ms = tx.now_ms + batch.delay_ms
-        published[index] = Published(
-            topic_id, priority, seq, batch.count, tag, tx.now_ms, visible_ms
-        )
-        seq += batch.count
-    data = pack_frame(topic_id, priority, first_seq, segments)
+    end_seq: int,
+    segments: Sequence[PackedSegment],
+) -> None:
+    count = end_seq - first_seq
+    data = pack_frame(topic_id, priority, first_seq, count, segments)
     tx.change(
         "INSERT INTO block (topic_id, priority, first_seq, count, data) VALUES (?, ?, ?, ?, ?)",
-        (topic_id, priority, first_seq, seq - first_seq, data),
+        (topic_id, priority, first_seq, count, data),
     )
     tx.wrote_block(topic_id, priority, first_seq)
-    return seq
 
 
 def _delay(tx: Tx, published: Published) -> None:

@@ -103,7 +103,7 @@ def _entry(snapshot: Snapshot, topic_id: int, priority: int, run: Run, seq: int)
         tag, created_ms, body = 0, None, None
     return BucketEntry(
         message_id(topic_id, priority, seq, tag),
-        Handle(priority, seq, tag),
+        Handle(priority, seq, tag, run.generation),  # or it could be another failure's by then
         State(run.state),
         body,
         created_ms,

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from blockqueue import BlockQueue
-from blockqueue.actors import Claim, Promise
+from blockqueue.actors import Claim, Promise, Publish
 from blockqueue.actors import _signals as signals
 from blockqueue.actors._job import JobActor
 from blockqueue.actors._queue import QueueActor
 from blockqueue.actors._restarts import RESTARTS_MAX, Restarts
 from blockqueue.actors._subscriber import SubscriberActor
 from blockqueue.storage import (
+    Batch,
     BlockQueueError,
     Delivery,
     QueueClosed,
     Unavailable,
     ValidationError,
+    pack_messages,
 )
+from blockqueue.storage._store import _READERS_MAX
 
 from .embedded_helpers import (
     MINUTE_MS,
@@ -194,6 +198,7 @@ def test_a_publish_that_a_failed_topic_actor_had_begun_wakes_who_waits(
 
     with open_queue(tmp_path, "worker", "other") as (queue, _):
         waiting = park(queue, "worker")
+        open_readers(queue)  # a new one would wait for the writer
         queue.system._engine.change(hold)
         assert entered.wait(WAIT_S)
         failed = queue.job("cart")
@@ -209,11 +214,15 @@ def test_a_publish_that_a_failed_topic_actor_had_begun_wakes_who_waits(
         assert messages(waiting.get(timeout=WAIT_S)) == ["a"]
 
 
+def open_readers(queue: BlockQueue) -> None:
+    """Open all the connections for reading."""
+    with ExitStack() as stack:
+        for _ in range(_READERS_MAX):
+            stack.enter_context(queue.system.reading())
+
+
 def publish(text: str) -> Any:
     """Make the message that publishes one text."""
-    from blockqueue.actors import Publish
-    from blockqueue.storage import Batch, pack_messages
-
     return Publish([Batch(1, pack_messages([text]), 0, 0)])
 
 
@@ -296,7 +305,8 @@ def test_failures_without_end_stop_the_queue_and_nobody_hangs(
 
         outcomes = claim_until_closed(queue)
 
-        assert 1 <= len(outcomes) <= RESTARTS_MAX + 1
+        # A claim that comes in while the queue gives up may get one of these, too.
+        assert RESTARTS_MAX <= len(outcomes) <= RESTARTS_MAX + 5
         assert all(isinstance(error, Unavailable) for error in outcomes)
         for promise in waiting:
             with pytest.raises(Unavailable):

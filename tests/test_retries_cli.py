@@ -16,75 +16,18 @@ from typing import Any
 
 import click
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
-from blockqueue import BlockQueue, Bucket, ManualClock, State, Subscriber
+from blockqueue import BlockQueue, Bucket, ManualClock, State
 from blockqueue.api import cli_retries
 from blockqueue.api.cli_retries import Pace, retries
-from blockqueue.storage import (
-    BucketEntry,
-    DiskFull,
-    Tx,
-    delivery_id,
-    parse_id,
-    subscriber_named,
-    topic_named,
-)
+from blockqueue.storage import BucketEntry, DiskFull, Tx
 
 from .crash_clients import Http
 from .crash_server import ROOT, ServerProcess, child_environment
+from .retries_bucket import Prepared, crowd, fail
 
-HOUR_MS = 3_600_000
 SCRIPT = ROOT / "scripts/replay_retries.py"
-
-
-def fail(queue: BlockQueue, clock: ManualClock, message: str, reasons: Sequence[str]) -> str:
-    """Publish a message and let it fail once for each reason; return its id."""
-    published = queue.publish("cart", message).id
-    for reason in reasons:
-        clock.advance(2)
-        (delivery,) = queue.claim("cart", "counter")
-        delivery.nack(delay="1ms", error=reason)
-    return published
-
-
-class Prepared:
-    """A database with one dead letter (2 h old) and one that waits (1 h old)."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        clock = ManualClock(time.time_ns() // 1_000_000 - 2 * HOUR_MS)
-        with BlockQueue(path, clock=clock) as queue:
-            queue.create_topic("cart", [Subscriber("counter", max_attempts=2), "other"])
-            self.dead = fail(queue, clock, "dead\x1b[2J\n", ["busy", "Timeout\nof the bank"])
-            clock.advance(HOUR_MS)
-            self.waiting = queue.publish("cart", '{"n": 1}').id
-            (delivery,) = queue.claim("cart", "counter")
-            delivery.nack(delay="10h", error="refused")
-
-    def run(self, *arguments: str, stdin: str | None = None) -> Result:
-        """Run the command on the subscriber."""
-        words = ["cart", "counter", "--db", str(self.path), *arguments]
-        return CliRunner().invoke(retries, words, input=stdin)
-
-    def ids(self, *arguments: str) -> list[str]:
-        """Return the ids that it lists."""
-        found = self.run("--json", *arguments)
-        assert found.exit_code == 0, found.output
-        return [json.loads(line)["id"] for line in found.stdout.splitlines()]
-
-    def states(self) -> dict[str, State]:
-        """Return what is in the bucket, by id."""
-        with BlockQueue(self.path) as queue:
-            return {each.id: each.state for each in queue.bucket("cart", "counter").entries()}
-
-    def delivery_id(self, message_id: str, subscriber: str = "counter") -> str:
-        """Return the id by which the first HTTP contract knows a message."""
-        ref = parse_id(message_id)
-        assert ref is not None
-        with BlockQueue(self.path) as queue, queue.system.reading() as snapshot:
-            owner = subscriber_named(snapshot, topic_named(snapshot, "cart").id, subscriber)
-            return delivery_id(owner.id, ref.priority, ref.seq, ref.tag)
 
 
 @pytest.fixture
@@ -94,15 +37,8 @@ def prepared(tmp_path: Path) -> Prepared:
 
 @pytest.fixture
 def crowded(tmp_path: Path) -> Prepared:
-    """The same with 450 more dead letters."""
     prepared = Prepared(tmp_path / "queue.db")
-    clock = ManualClock(time.time_ns() // 1_000_000 - HOUR_MS // 2)
-    with BlockQueue(prepared.path, clock=clock) as queue:
-        queue.publish_many("cart", [f"m{n}" for n in range(450)])
-        for _ in range(2):
-            clock.advance(2)
-            taken = queue.claim("cart", "counter", limit=1000)
-            queue.nack("cart", "counter", taken, delay="1ms", error="crowd")
+    crowd(prepared.path)
     return prepared
 
 
@@ -366,96 +302,6 @@ def test_lost_time_is_not_caught_up() -> None:
     pace.take(1)
 
     assert fake.now_s == pytest.approx(160.1)
-
-
-# Mistakes.
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ("cardt counter", "there is no topic 'cardt'; the nearest is 'cart'"),
-        ("cart countre", "there is no subscriber 'countre'; the nearest is 'counter'"),
-    ],
-)
-def test_an_unknown_name_is_answered_with_the_nearest(
-    prepared: Prepared, words: str, said: str
-) -> None:
-    shown = CliRunner().invoke(retries, [*words.split(), "--db", str(prepared.path)])
-
-    assert (shown.exit_code, shown.stdout, shown.stderr) == (1, "", f"Error: {said}\n")
-
-
-def test_an_empty_queue_has_no_nearest_name(tmp_path: Path) -> None:
-    BlockQueue(tmp_path / "queue.db").close()
-
-    shown = CliRunner().invoke(retries, ["a", "b", "--db", str(tmp_path / "queue.db")])
-
-    assert shown.stderr == "Error: there is no topic 'a'; there is no topic at all\n"
-
-
-def test_a_wrong_path_makes_no_database(tmp_path: Path) -> None:
-    missing = tmp_path / "typo.db"
-    shown = CliRunner().invoke(retries, ["a", "b"], env={"BLOCKQUEUE_DB": str(missing)})
-    assert (shown.exit_code, shown.stderr) == (2, f"Error: there is no database {missing}\n")
-
-    missing.touch()
-    shown = CliRunner().invoke(retries, ["a", "b", "--db", str(missing)])
-    assert (shown.exit_code, shown.stderr) == (2, f"Error: {missing} is empty, not a database\n")
-
-    assert [each.name for each in tmp_path.iterdir()] == ["typo.db"]
-
-
-def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "notes.txt"
-    path.write_text("not a database, but long enough to have a header\n" * 100)
-
-    shown = CliRunner().invoke(retries, ["a", "b", "--db", str(path)])
-
-    assert (shown.exit_code, shown.stderr) == (1, f"Error: {path} is not a database\n")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ("--replay --drop", "choose one of --replay and --drop"),
-        ("--dry-run", "--dry-run and --rate go with --replay or --drop"),
-        ("--rate 5", "--dry-run and --rate go with --replay or --drop"),
-        ("--replay --rate 0", "0 is not in the range"),
-        ("--limit 0", "0 is not in the range"),
-        ("--older-than 3d", "'3d' is not a duration"),
-        ("--newer-than -3h", "'-3h' is negative"),
-        ("--id 17", "'17' is not the id of a message or a delivery"),
-        ("--state late", "'late' is not one of"),
-    ],
-)
-def test_wrong_options_are_refused(prepared: Prepared, arguments: str, said: str) -> None:
-    refused = prepared.run(*arguments.split())
-
-    assert refused.exit_code == 2
-    assert said in refused.stderr
-    assert len(prepared.states()) == 2
-
-
-def test_an_id_of_somebody_else_is_refused(prepared: Prepared) -> None:
-    with BlockQueue(prepared.path) as queue:
-        queue.create_topic("other topic", ["counter"])
-        elsewhere = queue.publish("other topic", "x").id
-    others = prepared.delivery_id(prepared.dead, "other")
-
-    assert "belong to topic 'cart'" in prepared.run("--replay", "--id", elsewhere).stderr
-    assert "belong to subscriber 'counter'" in prepared.run("--drop", "--id", others).stderr
-    assert len(prepared.states()) == 2
-
-
-def test_an_id_that_is_not_in_the_bucket_is_an_error(prepared: Prepared) -> None:
-    with BlockQueue(prepared.path) as queue:
-        fresh = queue.publish("cart", "fine").id
-
-    done = prepared.run("--replay", "--id", fresh, "--id", prepared.dead)
-
-    assert (done.exit_code, done.stdout) == (1, "replayed 1 of 1 message\n")
-    assert done.stderr == f"Error: not among them: {fresh}\n"
 
 
 # Beside other processes.

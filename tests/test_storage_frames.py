@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import zstandard
 from hypothesis import given
@@ -34,7 +35,8 @@ ADDRESS = (3, -7, 41)
 
 def frame_of(*texts: Body) -> bytes:
     """Make the frame of a block at ``ADDRESS``."""
-    return pack_frame(*ADDRESS, [(len(texts), 1_000, 99, pack_messages(texts))])
+    raw = msgspec.Raw(pack_messages(texts))
+    return pack_frame(*ADDRESS, len(texts), [(len(texts), 1_000, 99, raw)])
 
 
 @given(
@@ -47,11 +49,16 @@ def test_what_goes_in_comes_out(
     pieces: list[tuple[list[Body], int, int]], address: tuple[int, int, int]
 ) -> None:
     """Text stays text and bytes stay bytes, each message with its own publish's time and tag."""
-    packed = [(len(each), created, tag, pack_messages(each)) for each, created, tag in pieces]
+    packed = [
+        (len(each), created, tag, msgspec.Raw(pack_messages(each)))
+        for each, created, tag in pieces
+    ]
     expected = [(body, created, tag) for each, created, tag in pieces for body in each]
     first_seq = address[2]
 
-    block = unpack_frame(pack_frame(*address, packed), *address, len(expected))
+    block = unpack_frame(
+        pack_frame(*address, len(expected), packed), *address, len(expected)
+    )
 
     places = range(first_seq, first_seq + len(expected))
     found = [(block.body(s), block.segment(s).created_ms, block.segment(s).tag) for s in places]
@@ -132,8 +139,8 @@ def test_a_frame_at_the_wrong_address_is_refused(address: tuple[int, int, int, i
 
 def test_a_count_that_does_not_fit_the_messages_is_refused() -> None:
     """A publisher that counted wrong must not shift its neighbours' messages."""
-    packed = pack_messages(["a", "b"])
-    data = pack_frame(*ADDRESS, [(1, 0, 0, packed), (2, 0, 0, packed)])
+    packed = msgspec.Raw(pack_messages(["a", "b"]))
+    data = pack_frame(*ADDRESS, 3, [(1, 0, 0, packed), (2, 0, 0, packed)])
 
     with pytest.raises(CorruptBlock):
         unpack_frame(data, *ADDRESS, 3)
@@ -142,7 +149,7 @@ def test_a_count_that_does_not_fit_the_messages_is_refused() -> None:
 def test_an_envelope_that_is_none_is_refused() -> None:
     """Sound compression around something else is damage as well."""
     packed = pack_messages([["one", None, None, "too many"]])  # type: ignore[list-item]
-    data = pack_frame(*ADDRESS, [(1, 0, 0, packed)])
+    data = pack_frame(*ADDRESS, 1, [(1, 0, 0, msgspec.Raw(packed))])
 
     with pytest.raises(CorruptBlock):
         unpack_frame(data, *ADDRESS, 1)

@@ -1,0 +1,116 @@
+"""The benchmark itself works: it measures, judges and says so. Its figures are not tested here."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from .http_server import child_environment
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+
+# The tests also run where only the packages are.
+pytestmark = pytest.mark.skipif(not (SCRIPTS / "bench.py").is_file(), reason="no scripts here")
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The script as a module, made to do as little as it can."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    monkeypatch.setenv("PYTHONPATH", child_environment()["PYTHONPATH"])
+    module = importlib.import_module("bench")
+    figures = importlib.import_module("bench_figures")
+    tiny = figures.Sizes(
+        rounds=1,
+        calls=4,
+        turn=2,
+        threads=4,
+        singles=16,
+        slice_s=0.1,
+        connections=2,
+        polls=5,
+        samples=3,
+        fan_out=3,
+        fan_outs=2,
+        backlog=2_000,
+        acked=1_000,
+        idle_s=0.1,
+        wal_pages=1,
+    )
+    monkeypatch.setattr(module, "QUICK", tiny)
+    # Whatever the tests' disk is: nothing is judged here.
+    monkeypatch.setattr(module, "_filesystem", lambda path: "ext4")
+    return module
+
+
+IN_PROCESS = ("publish-many", "cycle", "singles", "fan-out", "rows", "wake-all")
+WITH_CHILDREN = ("posts", "wake", "parked", "backlog", "idle")
+
+
+@pytest.mark.parametrize("row", [*IN_PROCESS, *WITH_CHILDREN])
+def test_a_row_measures_something(bench: Any, tmp_path: Path, row: str) -> None:
+    """Every row ends with at least one figure that is judged, and leaves nothing behind."""
+    figures = bench.run([row], bench.QUICK, str(tmp_path))
+
+    assert any(each.met is not None for each in figures)
+    assert all(each.value >= 0 for each in figures)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_row_is_tried_here(bench: Any) -> None:
+    """A row that is added must not wait for the next full run to be seen failing."""
+    assert {*IN_PROCESS, *WITH_CHILDREN} == set(bench.ROWS)
+
+
+def figure(bench: Any, **wanted: float) -> Any:
+    """Return a figure of 2 with what is wanted of it."""
+    return bench.Figure("a figure", 2.0, "×", **wanted)
+
+
+def test_a_figure_is_judged_by_what_is_wanted(bench: Any) -> None:
+    """At least and at most include the figure itself; nothing wanted, nothing judged."""
+    assert figure(bench, at_least=2).met is True
+    assert figure(bench, at_least=2.1).met is False
+    assert figure(bench, at_most=2).met is True
+    assert figure(bench, at_most=1.9).met is False
+    assert figure(bench).met is None
+
+
+@pytest.mark.parametrize(("at_least", "code", "word"), [(2, 0, "met"), (3, 1, "NOT met")])
+def test_the_exit_code_says_whether_all_is_met(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, at_least: float, code: int, word: str
+) -> None:
+    """A script around it need not read the table."""
+    monkeypatch.setitem(bench.ROWS, "cycle", lambda _: [figure(bench, at_least=at_least)])
+
+    result = CliRunner().invoke(bench.main, ["--quick", "--only", "cycle"])
+
+    assert result.exit_code == code
+    assert "a figure  " in result.stdout
+    assert word in result.stdout
+
+
+def test_the_figures_come_as_json_too(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With - there is nothing but JSON on the standard output."""
+    monkeypatch.setitem(bench.ROWS, "cycle", lambda _: [figure(bench, at_least=1)])
+
+    result = CliRunner().invoke(bench.main, ["--quick", "--only", "cycle", "--json", "-"])
+
+    report = json.loads(result.stdout)
+    assert [each["met"] for each in report["figures"]] == [True]
+    assert report["machine"]["cpus"] >= 1
+
+
+def test_a_disk_in_memory_is_refused(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit that costs nothing makes every figure wrong."""
+    monkeypatch.setattr(bench, "_filesystem", lambda path: "tmpfs")
+
+    result = CliRunner().invoke(bench.main, ["--quick"])
+
+    assert result.exit_code == 2
+    assert "in memory" in result.stderr
