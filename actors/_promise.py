@@ -29,8 +29,9 @@ class Promise(pykka.Future[T]):
     the completion are each a pop from a one-item list, which exactly one thread can do.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    _get_hook = None
+
+    def __init__(self) -> None:  # what Pykka's does is left to ``set_get_hook``: few need it
         self._open = [None]
         self._not_begun = [None]
         self._done = False  # set once the value is there, before the callbacks run
@@ -137,6 +138,10 @@ class Promise(pykka.Future[T]):
         if self._error is not None:
             raise self._error
         return self.value
+
+    def set_get_hook(self, func: Callable[[float | None], T]) -> None:
+        super().__init__()
+        super().set_get_hook(func)
 
     def set(self, value: T | None = None) -> None:
         self.finish(value, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import falcon
 import msgspec
@@ -57,18 +57,45 @@ def first_value(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
 
 def install(app: falcon.App[Any, Any]) -> None:
     """Make an app answer every error in the envelope, and never with a traceback."""
-    app.add_error_handler(Exception, _on_bug)
-    app.add_error_handler(BlockQueueError, _on_error)
+    app.add_error_handler(Exception, _on_error)
     app.add_error_handler(falcon.HTTPError, _on_http_error)
+
+
+class Answer(NamedTuple):
+    """What is sent back."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def refusal(error: BaseException) -> Answer:
+    """Return the answer for an error; what is not ours is told to the log alone."""
+    if not isinstance(error, BlockQueueError):
+        logger.error("a request failed", exc_info=error)
+        return _refusal(500, "internal error")
+    if error.status >= 500:
+        logger.error("a request was refused: %s", error)
+    return _refusal(error.status, str(error))
+
+
+def _refusal(status: int, text: str) -> Answer:
+    after = _RETRY_AFTER.get(status)
+    headers = (("Retry-After", after),) if after is not None else ()
+    return Answer(status, failure(status, text), headers)
+
+
+def give(resp: falcon.Response, answer: Answer) -> None:
+    """Put an answer into a response."""
+    resp.status = falcon.code_to_http_status(answer.status)
+    resp.data = answer.body
+    resp.set_headers(answer.headers)
 
 
 def _on_error(
     req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]
 ) -> None:
-    assert isinstance(error, BlockQueueError)
-    if error.status >= 500:
-        logger.error("%s %s: %s", req.method, req.path, error)
-    _answer(resp, error.status, str(error))
+    give(resp, refusal(error))
 
 
 def _on_http_error(
@@ -80,18 +107,5 @@ def _on_http_error(
         resp.status = error.status
         resp.data = b""
         return
-    _answer(resp, error.status_code, error.description or error.title or "the request is wrong")
-
-
-def _on_bug(
-    req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]
-) -> None:
-    logger.error("%s %s failed", req.method, req.path, exc_info=error)
-    _answer(resp, 500, "internal error")
-
-
-def _answer(resp: falcon.Response, status: int, error: str) -> None:
-    resp.status = falcon.code_to_http_status(status)
-    resp.data = failure(status, error)
-    if status in _RETRY_AFTER:
-        resp.set_header("Retry-After", _RETRY_AFTER[status])
+    text = error.description or error.title or "the request is wrong"
+    give(resp, _refusal(error.status_code, text))

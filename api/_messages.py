@@ -22,6 +22,7 @@ from blockqueue.storage import (
 from ._durations import Duration, milliseconds
 
 _PLAIN = frozenset({str, bytes})
+_USUAL = (0, 0)
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -55,6 +56,12 @@ class Receipt:
     def scheduled_at(self) -> datetime:
         """When it becomes visible, by the queue's clock."""
         return from_ms(self._published.visible_ms)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Receipt) and self.id == other.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
 
     def __repr__(self) -> str:
         return f"<Receipt {self.id}>"

@@ -1,28 +1,39 @@
 """Long polls that wait without a thread.
 
 A resource whose answer is not there yet raises ``Parked``. The request's thread is free
-again; the connection moves into a lot that costs the server's loop nothing; and when the
-promise is done the same request is handled once more, with the promise at hand.
+again, and when the promise is done a thread sends the answer. The connection of a long poll
+moves into a lot meanwhile, that costs the server's loop nothing.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
+import falcon
 from waitress.channel import ClientDisconnected, HTTPChannel
-from waitress.task import ErrorTask, WSGITask
+from waitress.task import Task as WaitressTask
+from waitress.task import WSGITask
 
 from blockqueue.actors import Promise
-from blockqueue.storage import BackPressure, Unavailable
+from blockqueue.storage import BackPressure, Unavailable, limits
 
-from ._envelope import failure
+from ._envelope import Answer, give, refusal
+from ._refusals import EnvelopeErrorTask, Parser
 
 logger = logging.getLogger("blockqueue")
+
+# How much a refused client may go on sending. The time for it is the channel's timeout.
+_DISCARDED_BYTES_MAX = 64 * limits.MESSAGE_BYTES_MAX
+_DISCARDED_AT_ONCE = 65_536
+# Up to this size an answer is sent in one piece, by the request's own thread.
+_JOINED_BYTES_MAX = 65_536
 
 #: Where a request's environment has its ``Seat``.
 SEAT = "blockqueue.seat"
@@ -31,21 +42,67 @@ SEAT = "blockqueue.seat"
 class Parked(BaseException):
     """The answer will be there when ``promise`` is done. Not an error: nobody may catch it.
 
-    ``give_back`` is called with the answer if the client has gone by then.
+    ``render`` makes the body of a 200 from the promise's value, or raises what was wrong.
+    ``give_back`` is called with the value if the client does not get it. A ``poll`` may take
+    long, by the client's wish; anything else is withdrawn after ``timeout`` seconds.
     """
 
-    def __init__(self, promise: Promise[Any], give_back: Callable[[Any], object]) -> None:
+    def __init__(
+        self,
+        promise: Promise[Any],
+        render: Callable[[Any], bytes],
+        *,
+        timeout: float,
+        give_back: Callable[[Any], object] | None = None,
+        poll: bool = False,
+    ) -> None:
         super().__init__()
         self.promise = promise
+        self.render = render
         self.give_back = give_back
+        self.poll = poll
+        self.deadline = math.inf if poll else time.monotonic() + timeout
+
+    def answer(self) -> Answer:
+        """Return what to say, now that the promise is done."""
+        if self.promise.error is not None:
+            return refusal(self.promise.error)
+        try:
+            return Answer(200, self.render(self.promise.value))
+        except Exception as error:
+            return refusal(error)
+
+    def undo(self) -> None:
+        """The client does not get the answer."""
+        if self.give_back is not None and self.promise.error is None and self.promise.value:
+            self.give_back(self.promise.value)
+
+
+def answer_later(
+    req: falcon.Request,
+    resp: falcon.Response,
+    promise: Promise[Any],
+    render: Callable[[Any], bytes],
+    **options: Any,
+) -> None:
+    """Answer with the promise's value when it is there; until then wait without a thread.
+
+    Options are those of ``Parked``. Under another server than ours the thread waits.
+    """
+    parked = Parked(promise, render, **options)
+    seat: Seat | None = req.env.get(SEAT)
+    if seat is not None and not promise.is_done:
+        raise parked
+    promise.result(math.inf if parked.poll else options["timeout"])
+    if seat is not None and parked.give_back is not None:
+        seat.on_lost(parked.undo)
+    give(resp, parked.answer())
 
 
 class Seat:
     """What a request knows of its connection."""
 
-    def __init__(self, promise: Promise[Any] | None) -> None:
-        #: The promise that this request was parked for, if it was.
-        self.promise = promise
+    def __init__(self) -> None:
         self._lost: Callable[[], None] | None = None
 
     @property
@@ -120,7 +177,21 @@ class Lot:
         pass
 
 
-class Task(WSGITask):
+class _Writes(WaitressTask):
+    """Sends a short answer in one piece: each piece costs a call to the system."""
+
+    def write(self, data: bytes) -> None:
+        whole = self.content_length == len(data) and self.has_body
+        if self.wrote_header or not whole or len(data) > _JOINED_BYTES_MAX:
+            super().write(data)
+            return
+        channel: Any = self.channel
+        channel.write_soon(self.build_response_header() + data)
+        self.wrote_header = True
+        self.content_bytes_written = len(data)
+
+
+class Task(_Writes, WSGITask):
     """Handles a request; gives it its seat."""
 
     def get_environment(self) -> dict[str, Any]:
@@ -130,18 +201,21 @@ class Task(WSGITask):
         return environ
 
 
-class EnvelopeErrorTask(ErrorTask):
-    """Says in the contract's envelope what is wrong with a request that cannot be read."""
+class AnswerTask(_Writes):
+    """Answers a request that was parked, without handling it again."""
+
+    complete = True
+
+    def __init__(self, channel: Any, request: Any) -> None:
+        super().__init__(channel, request)
+        self._parked: Parked = channel.answering
 
     def execute(self) -> None:
-        request: Any = self.request
-        error = request.error
-        body = failure(error.code, error.body)
-        self.status = f"{error.code} {error.reason}"
-        self.response_headers = [("Content-Type", "application/json")]
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(body)
+        answer = self._parked.answer()
+        self.status = falcon.code_to_http_status(answer.status)
+        self.response_headers = [("Content-Type", "application/json"), *answer.headers]
+        self.content_length = len(answer.body)
+        self.write(answer.body)
 
 
 class Channel(HTTPChannel):
@@ -151,7 +225,8 @@ class Channel(HTTPChannel):
     and a request's, in ``service`` and ``write_soon``.
     """
 
-    task_class = Task
+    parser_class = Parser
+    task_class: Any = Task
     error_task_class = EnvelopeErrorTask
     lot: Lot  # set on the server's own subclass
     server: Any
@@ -159,8 +234,11 @@ class Channel(HTTPChannel):
     _fileno: int | None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.seat = Seat(None)
+        self.seat = Seat()
+        self.answering: Parked | None = None
         self._waiting: Parked | None = None
+        self._refused = False
+        self._discards = 0  # so many bytes are still read and thrown away
         super().__init__(*args, **kwargs)
 
     @property
@@ -169,39 +247,54 @@ class Channel(HTTPChannel):
 
     def service(self) -> None:
         parked, self._waiting = self._waiting, None
-        self.seat = Seat(None if parked is None else parked.promise)
-        if parked is not None and (not self.connected or self._client_has_gone()):
-            self.connected = False
-            if parked.promise.error is None:
-                parked.give_back(parked.promise.value)
+        self.seat = Seat()
+        self.answering = parked
+        self.task_class = Task if parked is None else AnswerTask
+        if parked is not None and parked.give_back is not None:
+            if self.connected and not self._client_has_gone():
+                self.seat.on_lost(parked.undo)
+            else:
+                self.connected = False
+                parked.undo()
         try:
             super().service()
-        except Parked as again:
-            self._park(again)
+        except Parked as waiting:
+            self._park(waiting)
 
     def _park(self, parked: Parked) -> None:
-        if len(self.lot) >= self.lot.size_max:
-            parked.promise.fail(BackPressure("too many polls wait already: try again later"))
         self._waiting = parked
-        self.lot.enter(self)
-        if not self.connected:  # it hung up before it was in the lot
-            self._cancel()
+        if parked.poll:
+            if len(self.lot) >= self.lot.size_max:
+                full = BackPressure("too many polls wait already: try again later")
+                parked.promise.fail(full)
+            self.lot.enter(self)
+            if not self.connected:  # it hung up before it was in the lot
+                self._cancel()
         parked.promise.on_done(self._resume)
 
     def _resume(self, promise: Promise[Any]) -> None:
-        """Have the request handled again. Runs on the thread that has the answer."""
+        """Have the answer sent. Runs on the thread that has it."""
         self.lot.leave(self)
         self.server.add_task(self)
+
+    def withdraw_late(self, now: float) -> None:
+        """Give up on work that has not begun in time. Runs on the loop's thread."""
+        waiting = self._waiting
+        if waiting is not None and now > waiting.deadline:
+            waiting.promise.withdraw("the work did not begin in time")
 
     def _cancel(self) -> None:
         """Nobody waits for the answer any more; if it comes, it is given back."""
         waiting = self._waiting
-        if waiting is not None:
+        if waiting is not None and waiting.poll:
             waiting.promise.fail(Unavailable("the client has gone"))
 
     def _client_has_gone(self) -> bool:
+        connection: socket.socket | None = self.socket
+        if connection is None:  # the loop has closed it just now
+            return True
         try:
-            return not self.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
         except OSError:
@@ -211,12 +304,46 @@ class Channel(HTTPChannel):
         # Without the first condition the loop would spin on a client that has hung up.
         return bool(self.connected and super().readable())
 
+    def writable(self) -> bool:
+        # While a request is being answered its own thread sends: the loop would only spin,
+        # finding the buffer locked.
+        if self.requests and self.total_outbufs_len < _JOINED_BYTES_MAX:
+            return bool(self.will_close or self.close_when_flushed)
+        return bool(super().writable())
+
+    def refuse(self) -> None:
+        """Close once the answer is sent and the client has read it, whatever it still sends."""
+        self._refused = True
+
+    def _linger(self) -> bool:
+        """Say that nothing more will come, but read on; False if the client has gone.
+
+        To close with something unread is a reset, and that can destroy the answer.
+        """
+        self._refused = self.will_close = self.close_when_flushed = False
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            return False
+        self._discards = _DISCARDED_BYTES_MAX
+        return True
+
+    def _discard(self) -> None:
+        self._discards -= len(self.recv(_DISCARDED_AT_ONCE))
+        if self._discards <= 0:
+            self.handle_close()
+
     def handle_read(self) -> None:
+        if self._discards > 0:
+            self._discard()
+            return
         super().handle_read()
         if not self.connected:
             self._cancel()
 
     def handle_close(self) -> None:
+        if self._refused and self.will_close and self._linger():
+            return
         with self.outbuf_lock:  # or bytes could be sent or added between the two
             unsent = self.total_outbufs_len > 0
             super().handle_close()

@@ -8,7 +8,7 @@ import falcon
 import msgspec
 
 from blockqueue import storage
-from blockqueue.actors import Claim, Promise
+from blockqueue.actors import Claim
 from blockqueue.storage import (
     Ack,
     Delivery,
@@ -16,13 +16,15 @@ from blockqueue.storage import (
     Envelope,
     Handle,
     Outcome,
+    Settled,
     limits,
 )
 
 from ._durations import milliseconds
 from ._envelope import SUCCESS, first_value, success
+from ._messages import Message
 from ._options import Subscriber
-from ._parking import SEAT, Parked, Seat
+from ._parking import answer_later
 from .queue import BlockQueue
 
 _READ_LIMIT = 10
@@ -115,8 +117,8 @@ class MessagesResource(_Resource):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, topic: str) -> None:
         body = first_value(_message, req.bounded_stream.read())
-        self._queue.publish(topic, body.message)
-        resp.data = SUCCESS
+        promise = self._queue.start_publish(topic, Message(body.message))
+        answer_later(req, resp, promise, _done, timeout=self._queue.timeout)
 
 
 class SubscriberResource(_Resource):
@@ -125,27 +127,17 @@ class SubscriberResource(_Resource):
     def on_get(
         self, req: falcon.Request, resp: falcon.Response, topic: str, subscriber: str
     ) -> None:
-        seat: Seat | None = req.env.get(SEAT)
         wait_ms = _wait_ms(req)
-        promise: Promise[list[Delivery]]
-        if seat is not None and seat.promise is not None:
-            promise = seat.promise  # the answer that this request was parked for
-        else:
-            claim = Claim(subscriber, _READ_LIMIT, wait_ms=wait_ms, through_pause=True)
-            promise = self._queue.system.ask(topic, claim)
-            if seat is not None and wait_ms > 0 and not promise.is_done:
-                raise Parked(promise, self._give_back)
-        deliveries = promise.result(self._queue.timeout + wait_ms / 1000)
-        if seat is not None and deliveries:
-            seat.on_lost(lambda: self._give_back(deliveries))
-        resp.data = success(
-            [{"id": each.delivery_id, "message": _text(each)} for each in deliveries]
+        claim = Claim(subscriber, _READ_LIMIT, wait_ms=wait_ms, through_pause=True)
+        promise = self._queue.system.ask(topic, claim)
+        timeout, give_back = self._queue.timeout, self._give_back
+        answer_later(
+            req, resp, promise, _deliveries, timeout=timeout, give_back=give_back, poll=True
         )
 
     def _give_back(self, deliveries: list[Delivery]) -> None:
         """Undo a claim whose client has gone."""
-        if deliveries:
-            self._queue.system.release(deliveries)
+        self._queue.system.release(deliveries)
 
     def on_delete(
         self, req: falcon.Request, resp: falcon.Response, topic: str, subscriber: str
@@ -170,10 +162,22 @@ class MessageResource(_Resource):
         handle = Handle(0, -1, 0)  # which no subscriber has: topic and subscriber are checked
         if ref is not None and known:
             handle = Handle(ref.priority, ref.seq, ref.tag, None, ref.owner)
-        (settled,) = self._queue.settle(topic, subscriber, Ack(), [handle])
-        if settled.outcome is not Outcome.DONE:
-            raise DeliveryNotFound(f"{message_id[:64]!r} is not handed out to {subscriber!r}")
-        resp.data = SUCCESS
+        promise = self._queue.start_settle(topic, subscriber, Ack(), [handle])
+        answer_later(req, resp, promise, _acknowledged, timeout=self._queue.timeout)
+
+
+def _done(_: object) -> bytes:
+    return SUCCESS
+
+
+def _deliveries(deliveries: list[Delivery]) -> bytes:
+    return success([{"id": each.delivery_id, "message": _text(each)} for each in deliveries])
+
+
+def _acknowledged(settled: list[Settled]) -> bytes:
+    if settled[0].outcome is not Outcome.DONE:
+        raise DeliveryNotFound("no delivery of that id is handed out to the subscriber")
+    return SUCCESS
 
 
 def _wait_ms(req: falcon.Request) -> int:

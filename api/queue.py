@@ -11,7 +11,7 @@ from typing import Any, Self
 from pykka import ActorRef
 
 from blockqueue import storage
-from blockqueue.actors import BYTES_MAX, MESSAGES_MAX, Claim, Publish, Settle, System
+from blockqueue.actors import BYTES_MAX, MESSAGES_MAX, Claim, Promise, Publish, Settle, System
 from blockqueue.storage import (
     Ack,
     Batch,
@@ -233,6 +233,24 @@ class BlockQueue:
         nbytes = sum([len(batch.messages) for batch in batches])
         return Receipts(self._publish(topic, batches, count, nbytes))
 
+    def start_publish(self, topic: str, message: Message) -> Promise[list[Published]]:
+        """Begin to publish a message, and return the promise that it is on the disk.
+
+        For servers, whose threads must not wait. Errors of ``publish`` that come later are
+        the promise's.
+        """
+        batch = batch_of(message)
+        admission = self.system.admission
+        nbytes = len(batch.messages)
+        admission.enter(1, nbytes)
+        try:
+            promise: Promise[list[Published]] = self.system.ask(topic, Publish([batch]))
+        except BaseException:
+            admission.leave(1, nbytes)
+            raise
+        promise.on_done(lambda _: admission.leave(1, nbytes))
+        return promise
+
     def _publish(
         self, topic: str, batches: list[Batch], count: int, nbytes: int
     ) -> list[Published]:
@@ -269,7 +287,8 @@ class BlockQueue:
         if limit is not None:
             limits.check_range("limit", limit, 1, limits.BATCH_MAX)
         wait_ms = max(0, milliseconds("wait", wait))
-        claim = Claim(subscriber, limit, None if lease is None else _lease_ms("lease", lease), wait_ms)
+        lease_ms = None if lease is None else _lease_ms("lease", lease)
+        claim = Claim(subscriber, limit, lease_ms, wait_ms)
         found = self.system.call(topic, claim, self.timeout + wait_ms / 1000)
         return [Delivery(self, topic, subscriber, stored) for stored in found]
 
@@ -325,6 +344,12 @@ class BlockQueue:
         settle = Settle(subscriber, settlement, handles)
         settled: list[Settled] = self.system.call(topic, settle, self.timeout)
         return settled
+
+    def start_settle(
+        self, topic: str, subscriber: str, settlement: Settlement, handles: Sequence[Handle]
+    ) -> Promise[list[Settled]]:
+        """Begin to settle, and return the promise of what ``settle`` returns."""
+        return self.system.ask(topic, Settle(subscriber, settlement, handles))
 
     def _settle(
         self, topic: str, subscriber: str, settlement: Settlement, deliveries: Sequence[Held]

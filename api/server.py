@@ -22,6 +22,8 @@ from ._parking import Channel, Lot
 logger = logging.getLogger("blockqueue")
 
 _DRAIN_S = 6.0
+# How often the loop looks for work that is late.
+_LOOK_S = 5.0
 # Descriptors kept for the database, the listening socket and everything else.
 _DESCRIPTORS_KEPT = 128
 _CONNECTIONS_MAX = 20_000
@@ -79,8 +81,13 @@ class Server:
 
     def run(self) -> bool:
         """Serve until ``stop``, then let what is in flight end. True: all of it has."""
+        next_look = 0.0
         while not self._stopping.is_set():
             wasyncore.loop(timeout=1.0, use_poll=True, map=self._map, count=1)
+            if (now := time.monotonic()) > next_look:
+                next_look = now + _LOOK_S
+                for channel in list(self._server.active_channels.values()):
+                    channel.withdraw_late(now)
         return self._drain()
 
     def stop(self) -> None:

@@ -150,7 +150,7 @@ def wake_all(bench: Bench) -> list[Figure]:
         consumers = [pool.submit(consume, name) for name in names]
         for _ in got:
             ready.wait()
-            time.sleep(0.3)  # all of them wait by now
+            time.sleep(bench.sizes.park_s)  # all of them wait by now
             published_at.append(time.perf_counter())
             queue.publish("cart", messages(1)[0])
         for consumer in consumers:

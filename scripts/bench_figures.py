@@ -36,6 +36,8 @@ class Sizes(msgspec.Struct, frozen=True):
     samples: int = 400
     fan_out: int = 200
     fan_outs: int = 20
+    #: How long so many consumers are given to be waiting.
+    park_s: float = 0.3
     backlog: int = 1_000_000
     acked: int = 200_000
     idle_s: float = 10.0

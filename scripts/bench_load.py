@@ -144,13 +144,13 @@ class Loader:
 @contextmanager
 def loader(connections: int) -> Iterator[Loader]:
     """Start a process that asks for so much as so many connections can, when told to."""
+    pipe = subprocess.PIPE
     command = [sys.executable, __file__]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        yield Loader(process, connections)
-    finally:
-        process.terminate()
-        process.wait()
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        try:
+            yield Loader(process, connections)
+        finally:
+            process.terminate()
 
 
 if __name__ == "__main__":

@@ -73,20 +73,19 @@ def other(kind: str, *arguments: str) -> Iterator[Served]:
 @contextmanager
 def _started(arguments: Sequence[str]) -> Iterator[Served]:
     command = [sys.executable, *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if "http://" not in line:
-            raise RuntimeError(f"the server did not start: {command}")
-        yield Served(process, int(line.rsplit(":", 1)[1]))
-    finally:
-        process.terminate()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if "http://" not in line:
+                raise RuntimeError(f"the server did not start: {command}")
+            yield Served(process, int(line.rsplit(":", 1)[1]))
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 class _ParseOnly:

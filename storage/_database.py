@@ -57,7 +57,9 @@ def errors_named(path: str) -> Iterator[None]:
         known = cause if isinstance(cause, apsw.Error) else error
         if isinstance(known, apsw.NotADBError):
             raise DatabaseUnusable(f"{path} is not a database") from error
-        if isinstance(known, apsw.FullError) or getattr(known, "errno", None) == 28:
+        # SQLite says so when there is no room for the file that indexes its log.
+        no_index = getattr(known, "extendedresult", None) == apsw.SQLITE_IOERR_SHMSIZE
+        if isinstance(known, apsw.FullError) or no_index or getattr(known, "errno", None) == 28:
             raise DiskFull(f"no room on the disk of {path}") from error
         raise DatabaseUnusable(f"cannot open {path}: {known}") from error
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from typing import Any
 
-from blockqueue import BlockQueue
+from blockqueue import BlockQueue, Message
+from blockqueue.actors import Promise
 from blockqueue.api.cli import main
 
 LATE_S = 0.2
@@ -21,26 +23,30 @@ class LateCommits:
 
     def __init__(self) -> None:
         self._publish = BlockQueue.publish
-        self._waiting: queue.SimpleQueue[tuple[float, BlockQueue, str, str]] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[tuple[float, BlockQueue, str, Message]]
+        self._waiting = queue.SimpleQueue()
         threading.Thread(target=self._store, daemon=True).start()
 
-    def publish(self, blockqueue: BlockQueue, topic: str, message: str) -> None:
-        """Return at once, as if it were on the disk."""
+    def publish(self, blockqueue: BlockQueue, topic: str, message: Message) -> Promise[Any]:
+        """Return at once a promise that is kept, as if the message were on the disk."""
         self._waiting.put((time.monotonic() + LATE_S, blockqueue, topic, message))
+        promise: Promise[Any] = Promise()
+        promise.complete([])
+        return promise
 
     def _store(self) -> None:
         pause = threading.Event()
         while True:
             due, blockqueue, topic, message = self._waiting.get()
             pause.wait(max(0.0, due - time.monotonic()))
-            self._publish(blockqueue, topic, message)
+            self._publish(blockqueue, topic, message.payload)
 
 
 if __name__ == "__main__":
     late = LateCommits()
 
-    def publish(self: BlockQueue, topic: str, message: str) -> None:
-        late.publish(self, topic, message)
+    def start_publish(self: BlockQueue, topic: str, message: Message) -> Promise[Any]:
+        return late.publish(self, topic, message)
 
-    BlockQueue.publish = publish  # type: ignore[method-assign, assignment]
+    BlockQueue.start_publish = start_publish  # type: ignore[method-assign]
     main(prog_name="blockqueue")

@@ -67,5 +67,6 @@ class Script:
     def end(self) -> str:
         """Wait for its end; return what it still said. It must have gone well."""
         out, errors = self._process.communicate(timeout=2 * WAIT_S)
-        assert (self._process.returncode, errors) == (0, "")
+        assert self._process.returncode == 0, errors
+        assert errors == ""
         return out

@@ -174,12 +174,14 @@ class Server:
     def poll(self, path: str) -> Poll:
         return Poll(self.port, path)
 
-    def say(self, data: bytes) -> bytes:
-        """Send bytes, end the stream, and return all that comes back until the server closes."""
+    def say(self, data: bytes, *, ends: bool = False) -> bytes:
+        """Send bytes, then the end of the stream if it ``ends``; return all that comes back."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S) as connection:
             received = b""
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.sendall(data)
+                if ends:
+                    connection.shutdown(socket.SHUT_WR)
             with contextlib.suppress(ConnectionResetError):
                 while chunk := connection.recv(65536):
                     received += chunk
@@ -305,9 +307,7 @@ def ack(to: Server | Connection, topic: str, delivery: str, subscriber: str = "w
     return to.send("DELETE", f"{read_path(topic, subscriber)}/messages/{delivery}")
 
 
-def counters(
-    to: Server | Connection, topic: str, subscriber: str = "worker"
-) -> tuple[int, int]:
+def counters(to: Server | Connection, topic: str, subscriber: str = "worker") -> tuple[int, int]:
     """Return how many messages wait to be handed out, and how many are handed out."""
     answer = to.send("GET", f"/topics/{topic}/subscribers")
     assert answer.status == 200, answer

@@ -37,6 +37,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
         samples=3,
         fan_out=3,
         fan_outs=2,
+        park_s=0.05,
         backlog=2_000,
         acked=1_000,
         idle_s=0.1,
@@ -52,18 +53,32 @@ IN_PROCESS = ("publish-many", "cycle", "singles", "fan-out", "rows", "wake-all")
 WITH_CHILDREN = ("posts", "wake", "parked", "backlog", "idle")
 
 
-@pytest.mark.parametrize("row", [*IN_PROCESS, *WITH_CHILDREN])
-def test_a_row_measures_something(bench: Any, tmp_path: Path, row: str) -> None:
-    """Every row ends with at least one figure that is judged, and leaves nothing behind."""
-    figures = bench.run([row], bench.QUICK, str(tmp_path))
+def check_row(bench: Any, folder: Path, row: str) -> None:
+    """Check that a row ends with at least one figure that is judged, and cleans up."""
+    figures = bench.run([row], bench.QUICK, str(folder))
 
     assert any(each.met is not None for each in figures)
     assert all(each.value >= 0 for each in figures)
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("row", IN_PROCESS)
+def test_a_row_measures_something(bench: Any, tmp_path: Path, row: str) -> None:
+    """It must not wait for the next full run to be seen failing."""
+    check_row(bench, tmp_path, row)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", WITH_CHILDREN)
+def test_a_row_with_other_processes_measures_something(
+    bench: Any, tmp_path: Path, row: str
+) -> None:
+    """These start servers and clients, which are to find the code under test."""
+    check_row(bench, tmp_path, row)
 
 
 def test_every_row_is_tried_here(bench: Any) -> None:
-    """A row that is added must not wait for the next full run to be seen failing."""
+    """A new row belongs into one of the two lists."""
     assert {*IN_PROCESS, *WITH_CHILDREN} == set(bench.ROWS)
 
 

@@ -67,6 +67,12 @@ def claim(queue: BlockQueue, limit: int = 10, **options: Any) -> list[Delivery]:
     return queue.claim("cart", "worker", limit=limit, **options)
 
 
+def counts(queue: BlockQueue) -> tuple[int, int, int]:
+    """Return the worker's counters: waiting, leased, dead."""
+    (status,) = (each for each in queue.subscribers("cart") if each.name == "worker")
+    return status.waiting, status.leased, status.dead
+
+
 # Topics and subscribers.
 
 
@@ -258,7 +264,7 @@ def at(ms: int) -> datetime:
     [
         *({"max_attempts": value} for value in (0, -1, 2**31, True, 1.5, "3", None)),
         *({"claim_limit": value} for value in (0, 1_001, True, "10")),
-        *({"visibility": value} for value in (0, "999us", "12h1ms")),
+        *({"visibility": value} for value in (0, "499us", "12h1ms")),
         *({"retry_multiplier": value} for value in (0.5, float("nan"), float("inf"))),
         *({"retry_jitter": value} for value in (-0.1, 1.1, float("nan"))),
         {"retry_initial": "2h", "retry_max": "1h"},
@@ -486,7 +492,7 @@ def test_a_claim_takes_at_most_its_limit_or_the_subscribers(queue: BlockQueue) -
     assert len(queue.claim("cart", "worker", limit=1_000)) == 9
 
 
-@pytest.mark.parametrize("lease", [0, "999us", "12h1ms", "1000h"])
+@pytest.mark.parametrize("lease", [0, "499us", "12h1ms", "1000h"])
 def test_a_lease_out_of_range_is_refused(queue: BlockQueue, lease: Duration) -> None:
     """It is 1ms to 12h, also when it is made longer."""
     queue.publish("cart", "a")
@@ -509,7 +515,7 @@ def test_what_is_acked_never_comes_back(queue: BlockQueue, clock: ManualClock) -
     queue.ack("cart", "worker", [first, first])
     clock.advance(24 * HOUR_MS)
     assert claim(queue) == []
-    assert queue.subscribers("cart")[0] == ("worker", 0, 0, 0, False)
+    assert counts(queue) == (0, 0, 0)
 
 
 def test_an_id_and_its_token_settle_from_anywhere(queue: BlockQueue) -> None:
@@ -553,8 +559,7 @@ def test_a_stale_delivery_is_reported_and_the_others_are_done(
     with pytest.raises(LeaseLost, match="1 of 2 leases had ended") as caught:
         queue.ack("cart", "worker", [stale, good])
     assert caught.value.lost == (stale.id,)
-    status = queue.subscribers("cart")[0]
-    assert (status.waiting, status.leased) == (1, 0)
+    eventually(lambda: counts(queue) == (1, 0, 0))  # the sweeper has seen that it ran out
     clock.advance(10_000)
     (again,) = claim(queue)
     assert again.id == stale.id
@@ -642,7 +647,7 @@ def test_a_nack_counts_a_failure_and_comes_back_after_its_delay(
     clock.advance(1)
     (delivery,) = claim(queue)
     delivery.nack(error="third")
-    assert queue.subscribers("cart")[0] == ("worker", 0, 0, 1, False)
+    assert counts(queue) == (0, 0, 1)
     (entry,) = queue.bucket("cart", "worker").entries()
     assert (entry.state, entry.reason, entry.failure_count) == (State.DEAD, "third", 3)
 
@@ -657,13 +662,16 @@ def test_a_nacks_reason_must_be_text(queue: BlockQueue, error: Any) -> None:
     delivery.nack(error="\ud800\0" + "x" * 100_000)
 
 
-def test_one_settlement_has_1_to_1000_deliveries(queue: BlockQueue) -> None:
-    """As a claim."""
+def test_one_settlement_has_at_most_1000_deliveries(queue: BlockQueue) -> None:
+    """As a claim. None is fine, as a claim may find none."""
     queue.publish("cart", "a")
     (delivery,) = claim(queue)
-    for count in (0, 1_001):
-        with pytest.raises(ValidationError, match="number of deliveries"):
-            queue.ack("cart", "worker", [delivery] * count)
+    with pytest.raises(ValidationError, match="number of deliveries"):
+        queue.ack("cart", "worker", [delivery] * 1_001)
+    queue.ack("cart", "worker", [])
+    assert counts(queue) == (0, 1, 0)
+    queue.ack("cart", "worker", [delivery] * 1_000)
+    assert counts(queue) == (0, 0, 0)
 
 
 # The bucket.
@@ -747,7 +755,7 @@ def test_many_threads_lose_nothing_and_get_nothing_twice(tmp_path: Path) -> None
 
         expected = {f"{n}-{t}-{part}" for n in range(16) for t in range(20) for part in "ab"}
         assert Counter(found) == Counter(expected)
-        assert queue.subscribers("cart")[0] == ("worker", 0, 0, 0, False)
+        assert counts(queue) == (0, 0, 0)
 
 
 # Opening and closing.

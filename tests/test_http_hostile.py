@@ -7,6 +7,7 @@ import itertools
 import json
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -92,9 +93,7 @@ NOT_JSON = {
 
 
 @pytest.mark.parametrize("body", NOT_JSON.values(), ids=NOT_JSON)
-@pytest.mark.parametrize(
-    "path", ["/topics", "/topics/cart/messages", "/topics/cart/subscribers"]
-)
+@pytest.mark.parametrize("path", ["/topics", "/topics/cart/messages", "/topics/cart/subscribers"])
 def test_what_is_not_json_is_refused(running: Server, path: str, body: bytes) -> None:
     """Whichever route it is for."""
     assert "JSON" in refusal(running.send("POST", path, body))
@@ -104,7 +103,7 @@ def test_a_server_is_well_after_all_that(server: Server) -> None:
     """The fixture looks."""
 
 
-WRONG_MESSAGES = [
+WRONG_MESSAGES: list[Any] = [
     *({}, [], "x", 1, None, True, [{"message": "x"}]),
     *({"message": wrong} for wrong in (None, 1, 1.5, True, [], {}, ["x"], {"a": "b"})),
     *({"Message ": "x"}, {"msg": "x"}),
@@ -118,11 +117,23 @@ def test_a_message_must_be_text(server: Server, body: object) -> None:
 
 
 NAMES = {
-    **{"empty": "", "a blank": " ", "a dot": ".", "two dots": "..", "a slash": "a/b"},
-    **{"a NUL": "a\x00b", "a tab": "a\tb", "a newline": "a\n", "an escape": "\x1b[31m"},
-    **{"a C1 control": "a\x85b", "a blank at the start": " a", "a blank at the end": "a "},
-    **{"151 bytes": "a" * 151, "152 bytes in 76 characters": "é" * 76, "a mebibyte": "a" * _MEBIBYTE},
-    **{"a lone surrogate": "\ud800", "a replacement character": "a\ufffd"},
+    "empty": "",
+    "a blank": " ",
+    "a dot": ".",
+    "two dots": "..",
+    "a slash": "a/b",
+    "a NUL": "a\x00b",
+    "a tab": "a\tb",
+    "a newline": "a\n",
+    "an escape": "\x1b[31m",
+    "a C1 control": "a\x85b",
+    "a blank at the start": " a",
+    "a blank at the end": "a ",
+    "151 bytes": "a" * 151,
+    "152 bytes in 76 characters": "é" * 76,
+    "a mebibyte": "a" * _MEBIBYTE,
+    "a lone surrogate": "\ud800",
+    "a replacement character": "a\ufffd",
 }
 
 
@@ -151,23 +162,34 @@ def test_a_name_of_one_to_150_bytes_is_good(server: Server, size: int) -> None:
     assert server.send("DELETE", f"/topics/{name}").status == 200
 
 
-WRONG_TOPICS = [
+def each(*wrong: Any) -> tuple[Any, ...]:
+    """Return values of several types."""
+    return wrong
+
+
+WRONG_TOPICS: list[Any] = [
     *({}, [], "x", None, {"name": "t"}, {"subscribers": [{"name": "a"}]}),
-    *({"name": wrong, "subscribers": [{"name": "a"}]} for wrong in (None, 1, ["t"], {}, True)),
-    *({"name": "t", "subscribers": wrong} for wrong in (None, "a", {"name": "a"}, ["a"], [None])),
-    *({"name": "t", "subscribers": [{"name": wrong}]} for wrong in (None, 1, [], {})),
+    *({"name": wrong, "subscribers": [{"name": "a"}]} for wrong in each(None, 1, ["t"], {}, True)),
+    *(
+        {"name": "t", "subscribers": wrong}
+        for wrong in each(None, "a", {"name": "a"}, ["a"], [None])
+    ),
+    *({"name": "t", "subscribers": [{"name": wrong}]} for wrong in each(None, 1, [], {})),
     {"name": "t", "subscribers": [{}]},
     {"name": "t", "subscribers": [{"name": "a"}, {"option": {}}]},
-    *({"name": "t", "subscribers": [{"name": "a", "option": x}]} for x in ([], "x", 1, True)),
+    *({"name": "t", "subscribers": [{"name": "a", "option": x}]} for x in each([], "x", 1, True)),
 ]
 
-WRONG_OPTIONS = [
-    *({"max_attempts": wrong} for wrong in ("5", 1.5, True, [], {}, 2**31 - 1, 2**63, 2**64)),
-    *({"max_attempts": wrong} for wrong in (10**400, -(10**400))),
-    *({"visibility_duration": wrong} for wrong in (5, 1.5, True, [], {})),
-    *({"visibility_duration": wrong} for wrong in ("x", "5", "5 m", "1d", "-5m", "0", "13h")),
-    *({"visibility_duration": wrong} for wrong in ("1e9s", "infs", "NaN", "٥s", "1_000s", "5m ")),
-    *({"visibility_duration": wrong} for wrong in ("9" * 60 + "h", "1s" * 100_000, "1h\x00")),
+WRONG_OPTIONS: list[Any] = [
+    *({"max_attempts": wrong} for wrong in each("5", 1.5, True, [], {}, 2**31 - 1, 2**63, 2**64)),
+    {"max_attempts": 10**400},
+    *({"visibility_duration": wrong} for wrong in each(5, 1.5, True, [], {})),
+    *({"visibility_duration": wrong} for wrong in each("x", "5", "5 m", "1d", "-5m", "0", "13h")),
+    *(
+        {"visibility_duration": wrong}
+        for wrong in each("1e9s", "infs", "NaN", "٥s", "1_000s", "5m ")
+    ),
+    *({"visibility_duration": wrong} for wrong in each("9" * 60 + "h", "1s" * 100_000, "1h\x00")),
 ]
 
 
@@ -192,7 +214,7 @@ def test_a_bad_option_is_refused(server: Server, option: object) -> None:
     server.send("DELETE", read_path("cart", "new")).check_failure(404)
 
 
-@pytest.mark.parametrize("number", [-(2**63), -1, 0, 2**31 - 3])
+@pytest.mark.parametrize("number", [-(10**400), -1, 0, 2**31 - 3])
 def test_a_number_of_attempts_that_fits_is_good(server: Server, number: int) -> None:
     """Zero and less are one."""
     create_topic(server, "t", max_attempts=number)
@@ -257,17 +279,28 @@ def test_a_body_that_is_announced_too_large_is_refused_at_once(server: Server) -
 
     received = server.say(f"{head}Expect: 100-continue\r\n\r\n".encode())
 
-    assert b"413" in received
+    assert received.startswith(b"HTTP/1.1 413 ")
     assert str(16 * _MEBIBYTE).encode() in received
 
 
 # Paths.
 
 SEGMENTS = {
-    **{"a NUL": "%00", "not UTF-8": "%ff", "half a character": "%e2%98", "two dots": "%2e%2e"},
-    **{"a dot": "%2e", "raw dots": "..", "a newline": "%0d%0aX-Header:%20a", "a slash": "a%2fb"},
-    **{"a surrogate": "%ed%a0%80", "no escape": "%zz", "half an escape": "%", "a quote": "'--"},
-    **{"a thousand bytes": "a" * 1_000, "a file": "..%2f..%2fetc%2fpasswd", "a star": "*"},
+    "a NUL": "%00",
+    "not UTF-8": "%ff",
+    "half a character": "%e2%98",
+    "two dots": "%2e%2e",
+    "a dot": "%2e",
+    "raw dots": "..",
+    "a newline": "%0d%0aX-Header:%20a",
+    "a slash": "a%2fb",
+    "a surrogate": "%ed%a0%80",
+    "no escape": "%zz",
+    "half an escape": "%",
+    "a quote": "'--",
+    "a thousand bytes": "a" * 1_000,
+    "a file": "..%2f..%2fetc%2fpasswd",
+    "a star": "*",
     "a replacement character": "%ef%bf%bd",
 }
 
@@ -329,7 +362,7 @@ MALFORMED = {
     "a small method": b"get / HTTP/1.1\r\nHost: a\r\n\r\n",
     "an unknown method": b"BREW /topics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
     "a method of noise": b"\x00\x01\x02 / HTTP/1.1\r\nHost: a\r\n\r\n",
-    "a method of 10 kB": b"A" * 10_000 + b" / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a method of 10 kB": b"A" * 10_000 + b" / HTTP/1.0\r\n\r\n",
     "no path": b"GET HTTP/1.1\r\nHost: a\r\n\r\n",
     "two blanks": b"GET  /topics  HTTP/1.1\r\nHost: a\r\n\r\n",
     "a foreign version": b"GET /topics HTTX/1.1\r\nHost: a\r\n\r\n",
@@ -384,7 +417,7 @@ def test_a_request_that_never_ends_is_dropped_with_its_connection(
     server: Server, request_: bytes
 ) -> None:
     """The end of the stream ends it; nobody else notices."""
-    answer = server.say(request_)
+    answer = server.say(request_, ends=True)
 
     assert answer == b"" or int(answer.split()[1]) >= 400
 
@@ -409,7 +442,8 @@ def test_unusual_http_gets_one_answer_and_an_end(server: Server, request_: bytes
         while chunk := client.recv(65536):
             received += chunk
 
-    assert received.count(b"HTTP/1.") == 1
+    assert received.startswith(b"HTTP/1.")
+    assert received.count(b"\r\nDate: ") == 1
     assert received.split()[1] in {b"200", b"400", b"505"}
 
 

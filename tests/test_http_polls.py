@@ -154,9 +154,7 @@ def test_a_publish_by_another_process_wakes_a_parked_poll(
         assert texts(poll) == ["from elsewhere"]
 
 
-def test_a_parked_poll_ends_with_an_empty_list_at_its_timeout(
-    server: Server, topic: str
-) -> None:
+def test_a_parked_poll_ends_with_an_empty_list_at_its_timeout(server: Server, topic: str) -> None:
     """Not before, and the connection goes on."""
     started = time.monotonic()
     poll = server.poll(read_path(topic, timeout="400ms"))
@@ -169,9 +167,7 @@ def test_a_parked_poll_ends_with_an_empty_list_at_its_timeout(
     assert texts(poll) == ["hi"]
 
 
-def test_pollers_are_served_in_the_order_in_which_they_came(
-    server: Server, topic: str
-) -> None:
+def test_pollers_are_served_in_the_order_in_which_they_came(server: Server, topic: str) -> None:
     """One message goes to one of them, and the first is first."""
     polls = [park(server, topic) for _ in range(4)]
     for poll, text in zip(polls, "abcd", strict=True):
@@ -179,9 +175,7 @@ def test_pollers_are_served_in_the_order_in_which_they_came(
         assert texts(poll) == [text]
 
 
-def test_pollers_of_one_subscriber_never_get_the_same_message(
-    server: Server, topic: str
-) -> None:
+def test_pollers_of_one_subscriber_never_get_the_same_message(server: Server, topic: str) -> None:
     """However many there are and however fast it comes."""
     polls = [server.poll(read_path(topic, timeout="60s")) for _ in range(20)]
     publishers = [
@@ -277,9 +271,7 @@ def test_a_client_that_has_gone_gets_nothing(server: Server, topic: str, how: st
 
 
 @pytest.mark.parametrize("how", ["close", "half-close", "reset"])
-def test_a_client_that_has_gone_leaves_nothing_leased(
-    server: Server, topic: str, how: str
-) -> None:
+def test_a_client_that_has_gone_leaves_nothing_leased(server: Server, topic: str, how: str) -> None:
     """Nobody else has to read for that."""
     leaving = [park(server, topic) for _ in range(5)]
     for poll in leaving:
@@ -391,9 +383,7 @@ def test_a_poll_learns_that_another_process_has_deleted_what_it_waits_for(
 # One connection.
 
 
-def test_a_request_behind_a_parked_poll_is_answered_after_it(
-    server: Server, topic: str
-) -> None:
+def test_a_request_behind_a_parked_poll_is_answered_after_it(server: Server, topic: str) -> None:
     """In order, as HTTP has it, and on the same connection."""
     poll = park(server, topic)
     poll.send(f"/topics/{topic}/subscribers")

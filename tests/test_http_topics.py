@@ -182,9 +182,7 @@ def test_a_subscriber_gets_only_what_is_published_after_it_exists(
     assert [each["message"] for each in read(server, topic, "late")] == ["after"]
 
 
-def test_a_deleted_subscriber_is_gone_and_its_name_starts_anew(
-    server: Server, topic: str
-) -> None:
+def test_a_deleted_subscriber_is_gone_and_its_name_starts_anew(server: Server, topic: str) -> None:
     """Every route of it answers 404 (the first release: 500); the others are not touched."""
     create_topic(server, topic, ["a", "b"])
     publish(server, topic, "1", "2")
@@ -261,9 +259,7 @@ def test_at_most_ten_are_read_at_once_the_oldest_first(server: Server, topic: st
     assert reads == [texts[:10], texts[10:20], texts[20:], []]
 
 
-def test_every_subscriber_gets_each_message_by_an_id_of_its_own(
-    server: Server, topic: str
-) -> None:
+def test_every_subscriber_gets_each_message_by_an_id_of_its_own(server: Server, topic: str) -> None:
     """One's acknowledgement leaves the other's alone, and no id works for the other."""
     create_topic(server, topic, ["a", "b"])
     publish(server, topic, "hi")
@@ -358,7 +354,7 @@ def deliveries(server: Server, topic: str) -> list[str]:
     [({}, 2), ({"max_attempts": 0}, 2), ({"max_attempts": -7}, 2), ({"max_attempts": 3}, 4)],
 )
 def test_max_attempts_counts_redeliveries(
-    server: Server, topic: str, option: dict[str, int], times: int
+    server: Server, topic: str, option: dict[str, Any], times: int
 ) -> None:
     """Never acknowledged, it is handed out that many times and once more, under one id."""
     create_topic(server, topic, visibility_duration="20ms", **option)
@@ -522,9 +518,7 @@ def test_a_read_waits_for_as_long_as_it_was_told(server: Server, topic: str) -> 
         *(("GET", "/topics/a/subscribers/b/messages/c"), ("HEAD", "/topics/a/subscribers")),
     ],
 )
-def test_a_wrong_method_is_405_with_an_empty_body(
-    server: Server, method: str, path: str
-) -> None:
+def test_a_wrong_method_is_405_with_an_empty_body(server: Server, method: str, path: str) -> None:
     """Also where the topic does not exist: topics cannot be listed, nor shown."""
     answer = server.send(method, path)
 
@@ -532,7 +526,9 @@ def test_a_wrong_method_is_405_with_an_empty_body(
     assert answer.headers["Allow"]
 
 
-@pytest.mark.parametrize("path", ["/", "/nowhere", "/v2/topics", "/topics/a/b", "/topics/a/b/c/d/e"])
+@pytest.mark.parametrize(
+    "path", ["/", "/nowhere", "/v2/topics", "/topics/a/b", "/topics/a/b/c/d/e"]
+)
 def test_an_unknown_path_is_not_found(server: Server, path: str) -> None:
     """In the envelope, like everything else that fails."""
     server.send("GET", path).check_failure(404)
@@ -573,9 +569,7 @@ def test_what_is_unknown_or_follows_the_first_json_value_is_ignored(
 
 
 @pytest.mark.parametrize("content_type", ["", "text/plain", "application/x-www-form-urlencoded"])
-def test_the_content_type_does_not_matter(
-    server: Server, topic: str, content_type: str
-) -> None:
+def test_the_content_type_does_not_matter(server: Server, topic: str, content_type: str) -> None:
     """A form's is what curl sends by default."""
     create_topic(server, topic)
     body = b'{"message":"hi"}'

@@ -1,0 +1,188 @@
+"""Several real processes on one file, forked ones too, and what a killed one leaves behind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from blockqueue import BlockQueue, Subscriber
+
+from .embedded_helpers import WAIT_S, background
+from .embedded_processes import Script
+
+# Each opens the file at the same time as the others, makes what is missing, publishes, and
+# consumes until all that anybody has published is done. Prints what it had in its hands.
+WORKER = """
+import sys, time
+from blockqueue import AlreadyExists, BlockQueue, Subscriber
+
+path, name, processes, batches = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+print("ready", flush=True)
+sys.stdin.readline()
+with BlockQueue(path) as queue:
+    try:
+        queue.create_topic("cart", [Subscriber("worker", visibility="10m")])
+    except AlreadyExists:
+        pass
+    for batch in range(batches):
+        queue.publish_many("cart", [f"{name}-{batch}-{n}" for n in range(10)])
+        for delivery in queue.claim("cart", "worker", limit=7):
+            print("got", delivery.message)
+            delivery.ack()
+    print("published", flush=True)
+    sys.stdin.readline()
+    while deliveries := queue.claim("cart", "worker", limit=7):
+        for delivery in deliveries:
+            print("got", delivery.message)
+        queue.ack("cart", "worker", deliveries)
+"""
+
+
+def test_four_processes_share_a_file_from_its_first_moment(tmp_path: Path) -> None:
+    """Nothing is lost, and nothing is handed out twice while it is leased."""
+    path = tmp_path / "queue.db"
+    workers = [Script(tmp_path, WORKER, path, name, 4, 15) for name in "abcd"]
+    for worker in workers:
+        worker.hear("ready")
+    for worker in workers:
+        worker.say("go")
+    # Each reads its output to the end only below; the pipe is large enough for what comes first.
+    for worker in workers:
+        worker.say("drain")
+
+    found = Counter(line for worker in workers for line in worker.end().splitlines())
+
+    published = {f"got {w}-{b}-{n}" for w in "abcd" for b in range(15) for n in range(10)}
+    assert found.pop("published") == 4
+    with BlockQueue(path) as queue:
+        rest = queue.claim("cart", "worker", limit=1_000)
+        found.update(f"got {delivery.message}" for delivery in rest)
+        queue.ack("cart", "worker", rest)
+        (status,) = queue.subscribers("cart")
+        assert (status.waiting, status.leased, status.dead) == (0, 0, 0)
+    assert found == Counter(published)
+
+
+def test_a_publish_of_one_process_wakes_who_waits_in_another(tmp_path: Path) -> None:
+    """Long before the wait is over."""
+    script = """
+import sys
+from blockqueue import BlockQueue
+
+with BlockQueue(sys.argv[1]) as queue:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    queue.publish("cart", "from another process")
+"""
+    path = tmp_path / "queue.db"
+    with BlockQueue(path) as queue:
+        queue.create_topic("cart", ["worker"])
+        other = Script(tmp_path, script, path)
+        other.hear("ready")
+        waiting = background(lambda: queue.claim("cart", "worker", wait=3600))
+        other.say("go")
+        (delivery,) = waiting.result(WAIT_S)
+        assert delivery.message == "from another process"
+        delivery.ack()
+        other.end()
+
+
+FORKED = """
+import os, sys
+from blockqueue import BlockQueue, QueueClosed
+
+queue = BlockQueue(sys.argv[1])
+queue.create_topic("cart", ["worker"])
+
+pid = os.fork()
+if pid == 0:
+    files = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")
+             if os.path.lexists(f"/proc/self/fd/{fd}")]
+    kinds = [name.rpartition("-")[2] for name in files]
+    assert "lock" not in kinds, files
+    assert kinds.count("hints") <= 1, files  # the mapping's own, which nobody locks
+    queue.publish("cart", "child")
+    (delivery,) = queue.claim("cart", "worker", limit=1, wait=30)
+    delivery.ack()
+    with BlockQueue(sys.argv[1]) as another:
+        another.publish("cart", "child again")
+    assert queue.close()
+    try:
+        queue.publish("cart", "closed")
+    except QueueClosed:
+        sys.exit(0)
+    sys.exit("a closed queue was used")
+queue.publish("cart", "parent")
+_, status = os.waitpid(pid, 0)
+assert status == 0, status
+queue.publish("cart", "parent again")
+rest = queue.claim("cart", "worker")
+assert len(rest) == 3, rest
+queue.ack("cart", "worker", rest)
+assert queue.close()
+"""
+
+
+def test_a_forked_child_uses_the_queue_and_its_parent_goes_on(tmp_path: Path) -> None:
+    """The child opens the file anew, without its parent's threads, handles and locks."""
+    assert Script(tmp_path, FORKED, tmp_path / "queue.db").end() == ""
+
+
+HOLDER = """
+import sys
+from blockqueue import BlockQueue
+
+queue = BlockQueue(sys.argv[1])
+held = queue.claim("cart", "worker", limit=5, lease="1s")
+queue.publish("cart", "published by the one that was killed")
+print("holds", len(held), flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_what_a_killed_process_held_goes_to_another_after_its_lease(tmp_path: Path) -> None:
+    """Nobody has to repair anything, whether the others were there or come later."""
+    path = tmp_path / "queue.db"
+    with BlockQueue(path) as queue:
+        queue.create_topic("cart", [Subscriber("worker", retry_initial=0)])
+        queue.publish_many("cart", [f"{number}" for number in range(5)])
+        holder = Script(tmp_path, HOLDER, path)
+        holder.hear("holds 5")
+        (fresh,) = queue.claim("cart", "worker")
+        assert fresh.message == "published by the one that was killed"
+        fresh.ack()
+        holder.kill()
+
+        again = queue.claim("cart", "worker", wait=WAIT_S)
+
+        assert sorted(map(str, (each.message for each in again))) == list("01234")
+        assert {(each.delivery_count, each.failure_count) for each in again} == {(2, 1)}
+        queue.ack("cart", "worker", again)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_reopening_after_a_kill_needs_no_repair(tmp_path: Path, times: int) -> None:
+    """What was confirmed is there, and the file is sound."""
+    path = tmp_path / "queue.db"
+    with BlockQueue(path) as queue:
+        queue.create_topic("cart", [Subscriber("worker", retry_initial=0, max_attempts=10)])
+        queue.publish_many("cart", ["a"] * 5)
+    for _ in range(times):
+        holder = Script(tmp_path, HOLDER, path)
+        holder.hear("holds 5")
+        holder.kill()
+    with BlockQueue(path) as queue:
+        (status,) = queue.subscribers("cart")
+        assert status.waiting + status.leased == 5 + times
+        with queue.system.reading() as snapshot:
+            assert snapshot.rows("PRAGMA integrity_check") == [("ok",)]
+        found = 0
+        while found < 5 + times:
+            deliveries = queue.claim("cart", "worker", wait=WAIT_S)
+            assert deliveries, "something was lost"
+            queue.ack("cart", "worker", deliveries)
+            found += len(deliveries)
+        (status,) = queue.subscribers("cart")
+        assert (status.waiting, status.leased, status.dead) == (0, 0, 0)
