@@ -74,7 +74,8 @@ class WriterActor(PooledActor):
         self._write()  # what came before the stop
 
     def _write(self) -> None:
-        self._operations.sort(key=lambda operation: not operation.urgent)
+        if len(self._operations) > 1:
+            self._operations.sort(key=_is_patient)
         while self._operations and self._store.failed is None:
             count = self._commit(self._operations)
             del self._operations[:count]
@@ -171,6 +172,10 @@ class WriterActor(PooledActor):
         self._operations = [each for each in self._operations if not each.begun]
         self.refuse(rest, _not_written(fatal))
         self._give_up(fatal)
+
+
+def _is_patient(operation: Operation) -> bool:
+    return not operation.urgent
 
 
 def _answer(operation: Operation, value: Any, error: BaseException | None) -> None:

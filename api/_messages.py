@@ -22,7 +22,6 @@ from blockqueue.storage import (
 from ._durations import Duration, milliseconds
 
 _PLAIN = frozenset({str, bytes})
-_USUAL = (0, 0)
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -115,8 +114,8 @@ def batches_of(
     if not 1 <= len(listed) <= limits.BATCH_MAX:
         raise ValidationError(f"publish 1 to {limits.BATCH_MAX} messages, not {len(listed)}")
     common = (priority, delay)
-    if Message not in set(map(type, listed)):
-        return _batches(listed, common)  # type: ignore[arg-type]
+    if _PLAIN.issuperset(map(type, listed)):
+        return _packed(listed, *common)  # type: ignore[arg-type]
     batches: list[Batch] = []
     for (priority, delay), group in itertools.groupby(listed, lambda each: _options(each, common)):
         batches += _batches([_body(each) for each in group], (priority, delay))
@@ -143,14 +142,20 @@ def _body(message: str | bytes | Message) -> Body:
 
 
 def _batches(bodies: Sequence[Body], options: tuple[int, Duration]) -> list[Batch]:
-    """Pack bodies with the same options, into one batch if they fit into a block."""
-    priority, delay = options
-    limits.check_range("priority", priority, -limits.PRIORITY_MAX, limits.PRIORITY_MAX)
-    delay_ms = delay * 1000 if type(delay) is int else milliseconds("delay", delay)
-    limits.check_range("delay", delay_ms, 0, limits.DELAY_MS_MAX, " ms")
+    """Check bodies with the same options, and pack them."""
     if not _PLAIN.issuperset(map(type, bodies)):
         for body in bodies:
             _check_kind(body)
+    return _packed(bodies, *options)
+
+
+def _packed(bodies: Sequence[Body], priority: int, delay: Duration) -> list[Batch]:
+    """Pack bodies, into one batch if they fit into a block."""
+    delay_ms = 0
+    if priority != 0 or delay != 0:
+        limits.check_range("priority", priority, -limits.PRIORITY_MAX, limits.PRIORITY_MAX)
+        delay_ms = milliseconds("delay", delay)
+        limits.check_range("delay", delay_ms, 0, limits.DELAY_MS_MAX, " ms")
     packed = _pack(bodies)
     if len(packed) <= limits.BLOCK_BYTES_MAX:
         return [Batch(len(bodies), packed, priority, delay_ms)]
@@ -158,7 +163,7 @@ def _batches(bodies: Sequence[Body], options: tuple[int, Duration]) -> list[Batc
         _check_size(bodies[0])
         return [Batch(1, packed, priority, delay_ms)]
     half = len(bodies) // 2
-    return _batches(bodies[:half], options) + _batches(bodies[half:], options)
+    return _packed(bodies[:half], priority, delay) + _packed(bodies[half:], priority, delay)
 
 
 def _pack(bodies: Sequence[Body]) -> bytes:

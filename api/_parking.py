@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import falcon
+from waitress import wasyncore
 from waitress.channel import ClientDisconnected, HTTPChannel
 from waitress.task import Task as WaitressTask
 from waitress.task import WSGITask
@@ -126,7 +127,8 @@ class Lot:
     accepting = False
 
     def __init__(self, socket_map: dict[int, Any], size_max: int) -> None:
-        self._lock = threading.Lock()  # guards _parked and moves between it and _map
+        #: Guards _parked, moves between it and _map, and a channel's descriptor while it closes.
+        self.lock = threading.RLock()
         self._epoll = select.epoll()
         self._map = socket_map
         self._parked: dict[int, Channel] = {}
@@ -138,8 +140,8 @@ class Lot:
 
     def enter(self, channel: Channel) -> None:
         """Take a connection out of the loop's sight. Runs on the request's thread."""
-        fd = channel.descriptor
-        with self._lock:
+        with self.lock:
+            fd = channel.descriptor
             if fd is None or self._map.pop(fd, None) is None:
                 return  # it was closed meanwhile
             self._parked[fd] = channel
@@ -147,8 +149,8 @@ class Lot:
 
     def leave(self, channel: Channel) -> None:
         """Give a connection back to the loop. Runs on any thread, often in vain."""
-        fd = channel.descriptor
-        with self._lock:
+        with self.lock:
+            fd = channel.descriptor
             if fd is not None and self._parked.get(fd) is channel:
                 del self._parked[fd]
                 self._epoll.unregister(fd)
@@ -168,7 +170,7 @@ class Lot:
             channel = self._parked.get(fd)
             if channel is not None:
                 self.leave(channel)
-                channel.handle_read_event()
+                wasyncore.read(channel)  # its errors are its own, not the server's
 
     def handle_expt_event(self) -> None:
         pass
@@ -350,6 +352,12 @@ class Channel(HTTPChannel):
         self._cancel()
         if unsent:
             self.seat.lose()
+
+    def del_channel(self, map: Any = None) -> None:
+        # The next connection gets the same descriptor: nothing may park under it any more.
+        with self.lot.lock:
+            self.lot.leave(self)
+            super().del_channel(map)
 
     def write_soon(self, data: Any) -> int:
         try:

@@ -216,7 +216,7 @@ class BlockQueue:
             CommitUnknown: the disk failed; it may have been written or not.
         """
         batch = batch_of(Message(message, headers, correlation_id, priority, delay))
-        (published,) = self._publish(topic, [batch], 1, len(batch.messages))
+        (published,) = self._publish(topic, [batch])
         return Receipt(published, 0)
 
     def publish_many(
@@ -229,9 +229,7 @@ class BlockQueue:
     ) -> Receipts:
         """Publish 1 to 1000 messages, all or none. Errors are those of ``publish``."""
         batches = batches_of(messages, priority, delay)
-        count = sum([batch.count for batch in batches])
-        nbytes = sum([len(batch.messages) for batch in batches])
-        return Receipts(self._publish(topic, batches, count, nbytes))
+        return Receipts(self._publish(topic, batches))
 
     def start_publish(self, topic: str, message: Message) -> Promise[list[Published]]:
         """Begin to publish a message, and return the promise that it is on the disk.
@@ -251,10 +249,11 @@ class BlockQueue:
         promise.on_done(lambda _: admission.leave(1, nbytes))
         return promise
 
-    def _publish(
-        self, topic: str, batches: list[Batch], count: int, nbytes: int
-    ) -> list[Published]:
-        system = self.system
+    def _publish(self, topic: str, batches: list[Batch]) -> list[Published]:
+        system, count, nbytes = self.system, 0, 0
+        for batch in batches:
+            count += batch.count
+            nbytes += len(batch.messages)
         system.admission.enter(count, nbytes)
         try:
             published: list[Published] = system.call(topic, Publish(batches), self.timeout)

@@ -58,7 +58,6 @@ def publish_in(tx: Tx, topic_id: int, batches: Sequence[Batch]) -> list[Publishe
         TopicNotFound: the topic was deleted.
         NoSubscribers: nobody would get it.
     """
-    _check_topic(tx, topic_id)
     priorities = {batch.priority for batch in batches}
     if len(priorities) == 1:
         published = _append(tx, topic_id, priorities.pop(), batches)
@@ -76,7 +75,28 @@ def publish_in(tx: Tx, topic_id: int, batches: Sequence[Batch]) -> list[Publishe
     return published
 
 
+_TAKE_NUMBERS = """
+    UPDATE lane SET end_seq = end_seq + ?3 WHERE topic_id = ?1 AND priority = ?2
+    AND EXISTS (SELECT 1 FROM topic WHERE id = ?1 AND deleted_ms IS NULL)
+    AND EXISTS (SELECT 1 FROM subscriber WHERE topic_id = ?1 AND deleted_ms IS NULL)
+    RETURNING end_seq"""
+
+
+def _take_numbers(tx: Tx, topic_id: int, priority: int, count: int) -> int:
+    """Take the lane's next sequence numbers, making it if it is new; return the first."""
+    found = tx.rows(_TAKE_NUMBERS, (topic_id, priority, count))
+    if found:
+        return int(found[0][0]) - count
+    _check_topic(tx, topic_id)
+    tx.change(
+        "INSERT INTO lane (topic_id, priority, end_seq) VALUES (?, ?, ?)",
+        (topic_id, priority, count),
+    )
+    return 0
+
+
 def _check_topic(tx: Tx, topic_id: int) -> None:
+    """Raise unless the topic exists and somebody would get a message."""
     found = tx.row(
         "SELECT EXISTS (SELECT 1 FROM subscriber WHERE topic_id = ?1 AND deleted_ms IS NULL)"
         " FROM topic WHERE id = ?1 AND deleted_ms IS NULL",
@@ -86,22 +106,6 @@ def _check_topic(tx: Tx, topic_id: int) -> None:
         raise TopicNotFound("the topic does not exist any more")
     if not found[0]:
         raise NoSubscribers("the topic has no subscriber: add one before publishing")
-
-
-def _take_numbers(tx: Tx, topic_id: int, priority: int, count: int) -> int:
-    """Take the lane's next sequence numbers, making it if it is new; return the first."""
-    rows = tx.rows(
-        "UPDATE lane SET end_seq = end_seq + ? WHERE topic_id = ? AND priority = ?"
-        " RETURNING end_seq",
-        (count, topic_id, priority),
-    )
-    if rows:
-        return int(rows[0][0]) - count
-    tx.change(
-        "INSERT INTO lane (topic_id, priority, end_seq) VALUES (?, ?, ?)",
-        (topic_id, priority, count),
-    )
-    return 0
 
 
 def _append(tx: Tx, topic_id: int, priority: int, batches: Sequence[Batch]) -> list[Published]:

@@ -61,9 +61,9 @@ class Store:
         self._stored_clock: StoredClock | None = None  # None: the clock is the caller's
         self._closed = self._abandoned = False
         self._owner: int | None = None  # the thread inside a transaction
-        self._write_lock = threading.Lock()  # guards _db, _owner, _wal_pages, _wrote
-        self._wal_pages = 0
-        self._wrote = False
+        self._write_lock = threading.Lock()  # guards _db, _owner and the two below
+        self._pages_written = 0  # to the log, by this connection
+        self._pages_moved = 0  # of these, how many a checkpoint was tried on
         self._own_commits = 0
         self._readers: queue.LifoQueue[APSWDatabase | None] = queue.LifoQueue()
         for _ in range(_READERS_MAX):
@@ -87,7 +87,6 @@ class Store:
         self._connection: apsw.Connection = self._db.connection()
         try:
             migrate(self._db)
-            self._connection.set_wal_hook(self._on_commit)
             with self._db.atomic("immediate"):
                 self.secret = read_meta(self._db, "secret", lambda: secrets.token_bytes(32))
                 self.clock = clock or self._boot_clock()
@@ -103,11 +102,6 @@ class Store:
             "SELECT min(lease_due_ms) FROM cursor WHERE lease_due_ms IS NOT NULL"
         ).fetchone()
         self.hints.set_lease_due(None if found is None else found[0])
-
-    def _on_commit(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
-        self._wal_pages = pages
-        self._wrote = True
-        return apsw.SQLITE_OK
 
     def _boot_clock(self) -> BootClock:
         packed = read_meta(self._db, "clock", StoredClock().pack)
@@ -159,8 +153,9 @@ class Store:
 
     def _committed(self, tx: Tx) -> None:
         """Tell the other processes, while they still cannot write."""
-        if self._wrote:
-            self._wrote = False
+        written, _ = self._connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE)
+        if written != self._pages_written:
+            self._pages_written = written
             self._own_commits += 1
             self.hints.count_commit()
         if tx.swept:
@@ -202,7 +197,8 @@ class Store:
 
     def tidy(self) -> None:
         """Move the log into the database if it has grown long. Not while anybody waits."""
-        if self._wal_pages >= _WAL_PAGES_MAX and self.failed is None:
+        grown = self._pages_written - self._pages_moved
+        if grown >= _WAL_PAGES_MAX and self.failed is None:
             self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def checkpoint(self) -> None:
@@ -217,7 +213,7 @@ class Store:
             self._file_lock.acquire()
             try:
                 self._connection.wal_checkpoint(mode=mode)
-                self._wal_pages = 0
+                self._pages_moved = self._pages_written
             except apsw.FullError:
                 logger.warning("no room to checkpoint %s; it stays in its log", self.path)
             except apsw.BusyError:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from blockqueue import BlockQueue, ManualClock, Subscriber
 from blockqueue.actors import Claim, Promise
 from blockqueue.actors import _signals as signals
 from blockqueue.actors._job import JobActor
+from blockqueue.actors._runtime import inbox_of
 from blockqueue.actors._subscriber import SubscriberActor
 from blockqueue.storage import Delivery
 
@@ -47,7 +49,7 @@ def together(count: int, work: Callable[[int], T]) -> list[T]:
         barrier.wait(WAIT_S)
         return work(number)
 
-    futures = [background(lambda number=number: run(number)) for number in range(count)]  # type: ignore[misc]
+    futures = [background(partial(run, number)) for number in range(count)]
     return [future.result(WAIT_S) for future in futures]
 
 
@@ -95,7 +97,7 @@ def settle_down(queue: BlockQueue, subscriber: str = "worker", topic: str = "car
 
     def has_settled() -> bool:
         ref = subscriber_ref(queue, subscriber, topic)
-        actor = ref.actor_inbox.owner
+        actor = inbox_of(ref).owner
         assert isinstance(actor, SubscriberActor)
         try:
             # The answer comes before the end of the turn, so the second one means that the
@@ -113,10 +115,9 @@ def subscriber_ref(
     queue: BlockQueue, subscriber: str = "worker", topic: str = "cart"
 ) -> pykka.ActorRef[Any]:
     """Return a subscriber's actor."""
-    ref: pykka.ActorRef[Any] = queue.job(topic).ask(
-        signals.FindSubscriber(subscriber), timeout=WAIT_S
-    )
-    return ref
+    found: Any = queue.job(topic).ask(signals.FindSubscriber(subscriber), timeout=WAIT_S)
+    assert isinstance(found, pykka.ActorRef)
+    return found
 
 
 def messages(deliveries: list[Delivery]) -> list[object]:

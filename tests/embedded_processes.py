@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from .embedded_helpers import WAIT_S
+from .embedded_helpers import WAIT_S, background
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -49,9 +49,9 @@ class Script:
         )
 
     def hear(self, expected: str) -> None:
-        """Wait for a line. The test's own timeout is behind it."""
+        """Wait for a line."""
         assert self._process.stdout is not None
-        line = self._process.stdout.readline().strip()
+        line = background(self._process.stdout.readline).result(WAIT_S).strip()
         assert line == expected, line or self.end()
 
     def say(self, line: str) -> None:
@@ -60,9 +60,12 @@ class Script:
         self._process.stdin.flush()
 
     def kill(self) -> None:
-        """End it as kill -9 does."""
+        """End it as kill -9 does, if it has not ended."""
         self._process.kill()
-        self._process.communicate(timeout=WAIT_S)
+        self._process.wait(WAIT_S)
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if stream is not None:
+                stream.close()
 
     def end(self) -> str:
         """Wait for its end; return what it still said. It must have gone well."""

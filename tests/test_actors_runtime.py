@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pykka
@@ -17,6 +18,7 @@ from blockqueue.actors._runtime import (
     GatheringActor,
     GatheringInbox,
     Inbox,
+    inbox_of,
 )
 from blockqueue.storage import CommitUnknown, ValidationError, Withdrawn
 
@@ -63,7 +65,7 @@ class Doer(PooledActor):
 def start(pool: Pool) -> tuple[Doer, pykka.ActorRef[Doer]]:
     """Start a Doer; return it and its ref."""
     ref = Doer.start(pool)
-    actor = ref.actor_inbox.owner
+    actor = inbox_of(ref).owner
     assert isinstance(actor, Doer)
     return actor, ref
 
@@ -104,7 +106,7 @@ def test_every_message_put_while_an_actor_closes_is_handled_or_refused(pool: Poo
         for _ in range(50):
             promise: Promise[Any] = Promise()
             try:
-                ref.actor_inbox.put(Forwarded(lambda _: handled.append(number), promise))
+                inbox_of(ref).put(Forwarded(lambda _: handled.append(number), promise))
             except pykka.ActorDeadError:
                 break
             promises.append(promise)
@@ -115,7 +117,7 @@ def test_every_message_put_while_an_actor_closes_is_handled_or_refused(pool: Poo
     for _ in range(20):
         handled.clear()
         _, ref = start(pool)
-        answers = together(6, lambda number, ref=ref: talk(ref, number))  # type: ignore[misc]
+        answers = together(6, partial(talk, ref))
         assert sum(answers) == len(handled)
 
 
@@ -225,16 +227,16 @@ class Gatherer(GatheringActor):
 def test_gathered_messages_cause_one_write_until_they_are_taken(pool: Pool) -> None:
     """However many come; and whoever gave up meanwhile is left out."""
     ref = Gatherer.start(pool)
-    actor = ref.actor_inbox.owner
+    actor = inbox_of(ref).owner
     assert isinstance(actor, Gatherer)
     promises = [Promise[Any]() for _ in range(5)]
     for number, promise in enumerate(promises):
-        ref.actor_inbox.put(Forwarded(number, promise))
+        inbox_of(ref).put(Forwarded(number, promise))
     promises[3].withdraw("too late")
 
     assert [each.message for each in actor.actor_inbox.take()] == [0, 1, 2, 4]
     assert actor.writes == 1
-    ref.actor_inbox.put(Forwarded(5, None))
+    inbox_of(ref).put(Forwarded(5, None))
     assert actor.writes == 2
 
 
@@ -261,16 +263,16 @@ def test_exactly_one_of_many_completions_wins() -> None:
         assert won.index(True) == promise.get(timeout=0)
 
 
+def begin_or_withdraw(promise: Promise[int], number: int) -> bool:
+    """Take one side of the race."""
+    return promise.begin() if number == 0 else promise.withdraw("gone")
+
+
 def test_either_the_withdrawal_or_the_beginning_wins() -> None:
     """Never both, or a caller would be told that what happens did not."""
     for _ in range(200):
         promise: Promise[int] = Promise()
-        began, withdrew = together(
-            2,
-            lambda number, promise=promise: (  # type: ignore[misc]
-                promise.begin() if number == 0 else promise.withdraw("gone")
-            ),
-        )
+        began, withdrew = together(2, partial(begin_or_withdraw, promise))
         assert began != withdrew
         assert promise.is_done == withdrew
 

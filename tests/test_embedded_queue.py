@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,9 @@ def test_subscribers_are_made_listed_and_deleted(queue: BlockQueue) -> None:
     queue.add_subscribers("cart", ["later", Subscriber("also", max_attempts=1)])
     claim(queue, 1)[0].nack(delay="1h")
     claim(queue, 1)
-    found = {each.name: (each.waiting, each.leased, each.dead) for each in queue.subscribers("cart")}
+    found = {
+        each.name: (each.waiting, each.leased, each.dead) for each in queue.subscribers("cart")
+    }
     assert found == {"also": (0, 0, 0), "later": (0, 0, 0), "worker": (2, 1, 0)}
     assert list(found) == ["also", "later", "worker"]
 
@@ -177,7 +180,9 @@ def test_a_bad_name_is_refused_with_what_is_allowed(queue: BlockQueue, name: Any
     assert queue.topics() == ["cart"]
 
 
-@pytest.mark.parametrize("name", ["a", "x" * 150, "é" * 75, "a b", "...", "a.b", "カート", "%2F", "'"])
+@pytest.mark.parametrize(
+    "name", ["a", "x" * 150, "é" * 75, "a b", "...", "a.b", "カート", "%2F", "'"]
+)
 def test_any_other_name_works(queue: BlockQueue, name: str) -> None:
     """It only has to be readable."""
     queue.create_topic(name, [name])
@@ -330,7 +335,12 @@ def test_higher_priorities_are_handed_out_first(queue: BlockQueue) -> None:
 
 def test_receipts_behave_like_a_sequence(queue: BlockQueue) -> None:
     """Made when looked at, in the order of the messages, whatever their options."""
-    listed: list[str | bytes | Message] = ["a", Message("b", priority=5), b"c", Message("d", delay=1)]
+    listed: list[str | bytes | Message] = [
+        "a",
+        Message("b", priority=5),
+        b"c",
+        Message("d", delay=1),
+    ]
     receipts = queue.publish_many("cart", listed)
     assert len(receipts) == 4
     ids = [receipt.id for receipt in receipts]
@@ -373,7 +383,9 @@ def test_a_message_may_have_a_mebibyte_and_not_a_byte_more(queue: BlockQueue) ->
     assert claim(queue) == []
 
 
-@pytest.mark.parametrize("message", [None, 1, 1.5, ["a"], {"a": 1}, bytearray(b"a"), memoryview(b"")])
+@pytest.mark.parametrize(
+    "message", [None, 1, 1.5, ["a"], {"a": 1}, bytearray(b"a"), memoryview(b"")]
+)
 def test_a_message_of_another_type_is_refused(queue: BlockQueue, message: Any) -> None:
     """What comes out must be what went in."""
     for messages in ([message], ["a", message], [Message(message)], [Message(message, {"a": "b"})]):
@@ -721,14 +733,13 @@ def test_a_replay_reaches_who_waits(queue: BlockQueue) -> None:
 def test_a_topics_actor_answers_its_messages(queue: BlockQueue) -> None:
     """For those who build on them."""
     job = queue.job("cart")
-    batch = Batch(2, pack_messages(["a", "b"]), 0, 0)
-    (published,) = job.ask(Publish([batch]), timeout=5)
-    assert published.count == 2
-    deliveries = job.ask(Claim("worker", limit=1), timeout=5)
-    assert [each.body for each in deliveries] == ["a"]
-    handles = [Handle(each.priority, each.seq, each.tag, each.generation) for each in deliveries]
-    (settled,) = job.ask(Settle("worker", Ack(), handles), timeout=5)
-    assert settled.outcome is Outcome.DONE
+    answer: Any = job.ask(Publish([Batch(2, pack_messages(["a", "b"]), 0, 0)]), timeout=5)
+    assert [published.count for published in answer] == [2]
+    answer = job.ask(Claim("worker", limit=1), timeout=5)
+    assert [each.body for each in answer] == ["a"]
+    handles = [Handle(each.priority, each.seq, each.tag, each.generation) for each in answer]
+    answer = job.ask(Settle("worker", Ack(), handles), timeout=5)
+    assert [settled.outcome for settled in answer] == [Outcome.DONE]
     with pytest.raises(SubscriberNotFound):
         job.ask(Claim("nobody"), timeout=5)
 
@@ -810,7 +821,7 @@ def test_closing_while_others_work_answers_every_one_of_them(tmp_path: Path) -> 
             confirmed.append(f"{number}-{turn}")
             started.release()
 
-    workers = [background(lambda number=number: work(number)) for number in range(4)]  # type: ignore[misc]
+    workers = [background(partial(work, number)) for number in range(4)]
     for _ in range(40):
         assert started.acquire(timeout=WAIT_S)
     assert queue.close()

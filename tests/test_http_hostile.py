@@ -185,10 +185,7 @@ WRONG_OPTIONS: list[Any] = [
     {"max_attempts": 10**400},
     *({"visibility_duration": wrong} for wrong in each(5, 1.5, True, [], {})),
     *({"visibility_duration": wrong} for wrong in each("x", "5", "5 m", "1d", "-5m", "0", "13h")),
-    *(
-        {"visibility_duration": wrong}
-        for wrong in each("1e9s", "infs", "NaN", "٥s", "1_000s", "5m ")
-    ),
+    *({"visibility_duration": wrong} for wrong in each("1e9s", "infs", "NaN", "٥s", "1_0s", "5m ")),
     *({"visibility_duration": wrong} for wrong in each("9" * 60 + "h", "1s" * 100_000, "1h\x00")),
 ]
 

@@ -441,3 +441,40 @@ def test_a_polls_connection_closes_after_the_answer_if_it_was_asked_to(
             received += chunk
         poll.close()
         assert b'"message":"hi"' in received
+
+
+def test_many_that_come_and_go_leave_nothing_behind(server: Server, topic: str) -> None:
+    """Connections close as they are parked and as they are answered, and others follow."""
+    path = read_path(topic, timeout="60s")
+
+    def come_and_go() -> None:
+        for number in range(300):
+            poll = server.poll(path)
+            if number % 7 == 0:
+                publish(server, topic, str(number))
+            leave(poll, "half-close" if number % 2 else ("close", "reset")[number % 3 == 0])
+            poll.close()
+
+    crowd = [threading.Thread(target=come_and_go) for _ in range(6)]
+    for each in crowd:
+        each.start()
+    for each in crowd:
+        each.join(PATIENCE_S)
+
+    until(lambda: not _descriptors_of(server) > _KEPT_DESCRIPTORS, "the connections are closed")
+    waiting, leased = counters(server, topic)
+    # Leased is only what was on its way when its reader went.
+    assert waiting + leased == len(crowd) * len(range(0, 300, 7))
+    assert server.process.poll() is None
+
+
+# A server's own files, and a few connections of the test.
+_KEPT_DESCRIPTORS = 60
+
+
+def _descriptors_of(server: Server) -> int:
+    """Count a server's open files; none where the system does not tell."""
+    try:
+        return len(os.listdir(f"/proc/{server.process.pid}/fd"))
+    except FileNotFoundError:
+        return 0
