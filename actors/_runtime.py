@@ -18,7 +18,9 @@ from typing import Any, ClassVar, Final, Protocol
 
 import msgspec
 import pykka
-from pykka.messages import _ActorStop
+from pykka.messages import (
+    _ActorStop,  # pyright: ignore[reportPrivateUsage]  # what ref.stop() sends has no other name
+)
 
 from blockqueue.storage import BlockQueueError
 

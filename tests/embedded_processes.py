@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -46,6 +47,7 @@ class Script:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
 
     def hear(self, expected: str) -> None:
@@ -60,8 +62,9 @@ class Script:
         self._process.stdin.flush()
 
     def kill(self) -> None:
-        """End it as kill -9 does, if it has not ended."""
-        self._process.kill()
+        """End it, and those it has forked, as kill -9 does. It may have ended."""
+        if self._process.returncode is None:  # its number is not anybody else's yet
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(WAIT_S)
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             if stream is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -35,7 +37,7 @@ def test_the_curls_answer_as_printed(address: str) -> None:
     """Each block of curls is run in a shell and compared with the block of JSON after it."""
     script_id = ""
     ran = 0
-    for (kind, text), (next_kind, printed) in zip(BLOCKS, BLOCKS[1:], strict=False):
+    for (kind, text), (next_kind, printed) in itertools.pairwise(BLOCKS):
         if kind != "sh" or next_kind != "json":
             continue
         script = text.replace("http://localhost:8080", address)
@@ -76,9 +78,10 @@ def test_the_python_runs(tmp_path: Path) -> None:
 def test_the_commands_for_operators_run(tmp_path: Path) -> None:
     """The retries commands find the message that the README's program nacked."""
     (program,) = [text for kind, text in BLOCKS if kind == "python"]
-    renamed = program.replace("queue.db", "blockqueue.db")
-    run = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 30, "check": True}
-    subprocess.run([sys.executable, "-c", renamed], **run)  # type: ignore[call-overload]
+    run = partial(
+        subprocess.run, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=True
+    )
+    run([sys.executable, "-c", program.replace("queue.db", "blockqueue.db")])
     commands = [
         line
         for kind, text in BLOCKS
@@ -89,7 +92,7 @@ def test_the_commands_for_operators_run(tmp_path: Path) -> None:
     assert len(commands) == 2
     for command in commands:
         words = command.replace(" counter ", " created ").split()[1:]
-        subprocess.run([sys.executable, "-m", "blockqueue", *words], **run)  # type: ignore[call-overload]
+        run([sys.executable, "-m", "blockqueue", *words])
 
 
 def test_every_option_of_the_server_is_in_the_table() -> None:

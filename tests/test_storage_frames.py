@@ -50,15 +50,12 @@ def test_what_goes_in_comes_out(
 ) -> None:
     """Text stays text and bytes stay bytes, each message with its own publish's time and tag."""
     packed = [
-        (len(each), created, tag, msgspec.Raw(pack_messages(each)))
-        for each, created, tag in pieces
+        (len(each), created, tag, msgspec.Raw(pack_messages(each))) for each, created, tag in pieces
     ]
     expected = [(body, created, tag) for each, created, tag in pieces for body in each]
     first_seq = address[2]
 
-    block = unpack_frame(
-        pack_frame(*address, len(expected), packed), *address, len(expected)
-    )
+    block = unpack_frame(pack_frame(*address, len(expected), packed), *address, len(expected))
 
     places = range(first_seq, first_seq + len(expected))
     found = [(block.body(s), block.segment(s).created_ms, block.segment(s).tag) for s in places]

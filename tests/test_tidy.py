@@ -162,9 +162,7 @@ def test_no_question_waits_for_ever() -> None:
         for path in PACKAGES
         if not path.is_relative_to(ROOT / "storage")
         for node in walk(path)
-        if isinstance(node, ast.Call)
-        and asks_an_actor(node)
-        and waits_for_ever(node)
+        if isinstance(node, ast.Call) and asks_an_actor(node) and waits_for_ever(node)
     ]
 
     assert asks == []
