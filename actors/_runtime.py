@@ -12,7 +12,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import NoneType
 from typing import Any, ClassVar, Final, Protocol
 
@@ -65,7 +65,7 @@ class Pool:
     """
 
     def __init__(self, name: str, size: int) -> None:
-        self._shared: queue.SimpleQueue[PooledActor | None] = queue.SimpleQueue()
+        self._shared: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._local = _Local()
         self._threads = [
             threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True)
@@ -77,9 +77,13 @@ class Pool:
     def schedule(self, actor: PooledActor) -> None:
         ready = self._local.ready
         if ready is None:
-            self._shared.put(actor)
+            self._shared.put(actor.pump)
         else:
             ready.append(actor)
+
+    def heal(self, actor: PooledActor) -> None:
+        """Have an actor pumped that may have been left unscheduled. Harmless if it was not."""
+        self._shared.put(actor.heal)
 
     def lend(self, inbox: Inbox, envelope: Envelope, promise: Promise[Any]) -> None:
         """Put a message, then pump what it wakes until ``promise`` is done or others do it.
@@ -106,8 +110,8 @@ class Pool:
 
     def _work(self) -> None:
         ready = self._local.ready = collections.deque()
-        while (actor := self._shared.get()) is not None:
-            ready.append(actor)
+        while (turn := self._shared.get()) is not None:
+            turn()
             while ready:
                 self._pump_next(ready)
 
@@ -119,7 +123,7 @@ class Pool:
 
     def _share(self, ready: collections.deque[PooledActor]) -> None:
         while ready:
-            self._shared.put(ready.popleft())
+            self._shared.put(ready.popleft().pump)
 
     def stop(self, timeout: float) -> bool:
         """Let the threads end after what is scheduled. True: all have ended in time."""
@@ -132,7 +136,11 @@ class Pool:
 
 
 class Inbox:
-    """Messages for one actor. ``put`` and ``close`` take the same lock, so none slips between."""
+    """Messages for one actor. ``put`` and ``close`` take the same lock, so none slips between.
+
+    Ctrl-C may strike the main thread between noting that the actor is scheduled and
+    scheduling it. So whatever ends a ``put`` early has the actor healed.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards all below
@@ -142,6 +150,16 @@ class Inbox:
         self.owner: PooledActor | None = None
 
     def put(self, envelope: Any, /) -> None:
+        try:
+            self._put(envelope)
+        except pykka.ActorDeadError:
+            raise
+        except BaseException:
+            assert self.owner is not None
+            self.owner.pool.heal(self.owner)
+            raise
+
+    def _put(self, envelope: Envelope) -> None:
         with self._lock:
             if self._closed:
                 raise pykka.ActorDeadError("the actor has stopped")
@@ -201,9 +219,9 @@ class GatheringInbox(Inbox):
         self._gathered: list[Envelope] = []  # guarded by _lock, like the next
         self._writing = False
 
-    def put(self, envelope: Any, /) -> None:
+    def _put(self, envelope: Envelope) -> None:
         if type(envelope.message) is not self.gathers:
-            super().put(envelope)
+            super()._put(envelope)
             return
         with self._lock:
             if self._closed:
@@ -266,6 +284,7 @@ class PooledActor(pykka.Actor):
         #: Who asked, while ``on_receive`` runs; None after a ``tell``.
         self.reply_to: Promise[Any] | None = None
         self.used_at = time.monotonic()
+        self._pumping = threading.Lock()  # held by the thread that pumps it
         #: What it took out of its inbox and has not come to yet.
         self._turn: collections.deque[Envelope] = collections.deque()
 
@@ -281,7 +300,18 @@ class PooledActor(pykka.Actor):
         """Nothing to start: the first message schedules the actor."""
 
     def pump(self) -> None:
-        """Handle what is in the inbox. Runs on a thread of the pool, never twice at once."""
+        """Handle what is in the inbox. Runs on any thread, never on two at once."""
+        if not self._pumping.acquire(blocking=False):
+            return  # whoever pumps it looks into the inbox again before resting
+        try:
+            self._take_turn()
+        finally:
+            self._pumping.release()
+        if not self.actor_inbox.rest() and not self.actor_stopped.is_set():
+            # At the end of the queue: a busy actor lets the others have their turn.
+            self.pool.schedule(self)
+
+    def _take_turn(self) -> None:
         turn = self._turn = collections.deque(self.actor_inbox.drain())
         try:
             while turn:
@@ -291,11 +321,11 @@ class PooledActor(pykka.Actor):
         except BaseException as error:
             logger.exception("%s failed and is being replaced", self)
             self._die(error)
-            return
         self.used_at = time.monotonic()
-        if not self.actor_inbox.rest():
-            # At the end of the queue: a busy actor lets the others have their turn.
-            self.pool.schedule(self)
+
+    def heal(self) -> None:
+        """Make up for a ``put`` that was interrupted. Runs on a thread of the pool."""
+        self.pump()
 
     def _handle(self, envelope: Envelope) -> None:
         self.reply_to = reply_to = envelope.reply_to
@@ -368,8 +398,15 @@ class GatheringActor(PooledActor):
     actor_inbox: GatheringInbox
 
     def write_gathered(self) -> None:
-        """Give the writer an operation for what gathers. Runs on any thread."""
+        """Give the writer an operation for what gathers. Runs on any thread.
+
+        One too many is harmless: it finds nothing to take, and is not run.
+        """
         raise NotImplementedError
+
+    def heal(self) -> None:
+        self.write_gathered()
+        super().heal()
 
 
 def refuse(envelopes: Sequence[Envelope], error: BaseException) -> None:

@@ -23,6 +23,7 @@ from blockqueue.storage import (
     Store,
     Tx,
     Unavailable,
+    Withdrawn,
 )
 
 from . import _signals as signals
@@ -132,11 +133,21 @@ class System:
     def call(self, topic: str, message: Any, timeout: float) -> Any:
         """Send a message to a topic's actor and wait for the answer."""
         try:
-            return self.ask(topic, message).result(timeout)
-        except NotFound:
-            # Another process may have deleted the topic and made a new one of that name.
+            return self._await(self.ask(topic, message), timeout)
+        except (NotFound, pykka.ActorDeadError):
+            # The actor has just stopped, or another process has deleted the topic and may
+            # have made a new one of that name. Either way nothing was done.
             self._jobs.pop(topic, None)
-            return self.ask(topic, message).result(timeout)
+            return self._await(self.ask(topic, message), timeout)
+
+    @staticmethod
+    def _await(promise: Promise[Any], timeout: float) -> Any:
+        try:
+            return promise.result(timeout)
+        except BaseException as error:
+            # After Ctrl-C nobody waits any more: what was claimed is given back.
+            promise.fail(Withdrawn(f"the caller went away: {error!r}"))
+            raise
 
     def change(self, run: Callable[[Tx], R], timeout: float) -> R:
         """Run ``run`` in the writer's next transaction and return what it returns."""
@@ -227,6 +238,13 @@ class System:
             logger.error("the writer did not end in time")
         except BlockQueueError:
             pass  # it has failed, and said so
+
+    def before_fork(self) -> bool:
+        """See ``Store``: nothing is written or read until ``after_fork``."""
+        return self.store.before_fork()
+
+    def after_fork(self) -> None:
+        self.store.after_fork()
 
     def abandon(self) -> None:
         """Let go in a forked child: no thread of this exists here."""

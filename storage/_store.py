@@ -38,6 +38,8 @@ logger = logging.getLogger("blockqueue")
 
 _CACHE_BYTES = 16 * 1024 * 1024
 _READERS_MAX = 4
+# How long a fork waits for those who use the store to be done.
+_FORK_S = 10.0
 # After this many pages (4 MiB) the writer moves the log into the database. Small, because a
 # log that is written over again commits twice as fast as one that grows.
 _WAL_PAGES_MAX = 1000
@@ -278,6 +280,49 @@ class Store:
                 self._file_lock.release()
                 self._file_lock.close()
                 self.hints.close()
+
+    def before_fork(self) -> bool:
+        """Close all connections and hold back whoever wants one, until ``after_fork``.
+
+        SQLite notes a process's locks in its memory. A child that inherits the notes would
+        not take the locks it needs, and lose its log to whoever closes the file last; and a
+        mutex that another thread holds inside SQLite would be held there for ever. False: it
+        could not be done, as this thread is using the store.
+        """
+        if self._owner == threading.get_ident() or not self._write_lock.acquire(timeout=_FORK_S):
+            return False
+        taken: list[APSWDatabase | None] = []
+        try:
+            while len(taken) < _READERS_MAX:
+                taken.append(self._readers.get(timeout=_FORK_S))
+        except queue.Empty:
+            for db in taken:
+                self._readers.put(db)
+            self._write_lock.release()
+            return False
+        self._file_lock.acquire()  # whoever closes last checkpoints
+        try:
+            for db in (*taken, self._db):
+                if db is not None:
+                    db.close()
+        finally:
+            self._file_lock.release()
+        return True
+
+    def after_fork(self) -> None:
+        """Go on in the parent, after ``before_fork`` has returned True."""
+        try:
+            if not self._closed:
+                with errors_named(self.path):
+                    self._db = connect(self.path)
+                self._connection = self._db.connection()
+                self._pages_written = self._pages_moved = 0
+        except BlockQueueError as error:
+            self.failed = error
+        finally:
+            for _ in range(_READERS_MAX):
+                self._readers.put(None)
+            self._write_lock.release()
 
     def abandon(self) -> None:
         """Let go of everything in a forked child, without touching what the parent uses.

@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pykka
 import pytest
 
+from blockqueue import BlockQueue
 from blockqueue.actors import Pool, PooledActor, Promise
+from blockqueue.actors._job import JobActor
 from blockqueue.actors._runtime import (
     LATER,
     Envelope,
@@ -439,3 +442,61 @@ def test_an_actor_may_answer_later(pool: Pool) -> None:
 
     assert answer.get(timeout=WAIT_S) == "later"
     assert isinstance(actor.actor_inbox, Inbox)
+
+
+def interrupt_once(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> None:
+    """Let Ctrl-C strike at the next call of a method, before it does anything."""
+
+    def strike(*args: Any) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(owner, name, strike)
+
+
+def test_an_interrupted_message_does_not_leave_its_actor_asleep(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C between noting that an actor is scheduled and scheduling it."""
+    _, ref = start(pool)
+    handled = threading.Event()
+    interrupt_once(monkeypatch, Pool, "schedule")
+
+    with pytest.raises(KeyboardInterrupt):
+        ref.tell(lambda actor: handled.set())
+
+    assert handled.wait(WAIT_S)
+    assert ref.ask(lambda actor: "awake", timeout=WAIT_S) == "awake"
+
+
+def test_an_interrupted_publish_does_not_leave_the_topic_asleep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C between noting that a write is on its way and giving it to the writer."""
+    with BlockQueue(tmp_path / "queue.db") as queue:
+        queue.create_topic("cart", ["worker"])
+        queue.publish("cart", "first")
+        interrupt_once(monkeypatch, JobActor, "write_gathered")
+
+        with pytest.raises(KeyboardInterrupt):
+            queue.publish("cart", "interrupted")
+
+        queue.publish("cart", "last")
+        found = [each.message for each in queue.claim("cart", "worker")]
+        assert found in (["first", "last"], ["first", "interrupted", "last"])
+
+
+def test_an_interrupted_claim_gives_back_what_it_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After Ctrl-C nobody holds the messages; they must not wait for a lease to run out."""
+    with BlockQueue(tmp_path / "queue.db") as queue:
+        queue.create_topic("cart", ["worker"])
+        interrupt_once(monkeypatch, Promise, "result")
+
+        with pytest.raises(KeyboardInterrupt):
+            queue.claim("cart", "worker", wait=WAIT_S)
+
+        queue.publish("cart", "hi")
+        (delivery,) = queue.claim("cart", "worker", wait=WAIT_S)
+        assert delivery.message == "hi"

@@ -148,6 +148,89 @@ def test_a_forked_child_uses_the_queue_and_its_parent_goes_on(tmp_path: Path, st
     assert start(FORKED, tmp_path / "queue.db").end() == ""
 
 
+OUTLIVES = """
+import os, sys
+from blockqueue import BlockQueue
+
+path, ending = sys.argv[1:]
+queue = BlockQueue(path)
+queue.create_topic("cart", ["worker"])
+ours, theirs = os.pipe()
+pid = os.fork()
+if pid == 0:
+    queue.publish("cart", "child")
+    os.read(ours, 1)
+    queue.publish("cart", "child after its parent")
+    if ending == "close":
+        assert queue.close()
+    os._exit(0)
+queue.publish("cart", "parent")
+assert queue.close()
+os.write(theirs, b"x")
+_, status = os.waitpid(pid, 0)
+assert status == 0, status
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("ending", ["close", "exit"])
+def test_what_a_child_publishes_after_its_parent_has_closed_is_kept(
+    tmp_path: Path, start: Start, ending: str
+) -> None:
+    """Its locks on the file are its own: nobody takes the log away under it."""
+    path = tmp_path / "queue.db"
+    assert start(OUTLIVES, path, ending).end() == ""
+    with BlockQueue(path) as queue:
+        (status,) = queue.subscribers("cart")
+        assert status.waiting + status.leased == 3
+
+
+BUSY = """
+import os, sys, threading
+from blockqueue import BlockQueue
+
+queue = BlockQueue(sys.argv[1])
+queue.create_topic("cart", ["worker", "other"])
+published, ended = [0] * 3, threading.Event()
+
+
+def work(number):
+    while not ended.is_set():
+        queue.publish("cart", "from the parent")
+        published[number] += 1
+        queue.ack("cart", "worker", queue.claim("cart", "worker", wait=0.01))
+
+
+threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+for thread in threads:
+    thread.start()
+children = []
+for _ in range(8):
+    pid = os.fork()
+    if pid == 0:
+        queue.publish_many("cart", ["from a child"] * 5)
+        assert queue.claim("cart", "other", wait=30)
+        assert queue.close()
+        os._exit(0)
+    children.append(pid)
+assert all(os.waitpid(pid, 0)[1] == 0 for pid in children)
+ended.set()
+for thread in threads:
+    thread.join(30)
+assert not any(thread.is_alive() for thread in threads)
+queue.ack("cart", "worker", queue.claim("cart", "worker", limit=1000))
+status = {each.name: each for each in queue.subscribers("cart")}
+total = status["other"].waiting + status["other"].leased
+assert total == sum(published) + 8 * 5, (total, published)
+assert queue.close()
+"""
+
+
+def test_forks_in_the_midst_of_work_harm_neither_side(tmp_path: Path, start: Start) -> None:
+    """Other threads publish and consume as the children are made."""
+    assert start(BUSY, tmp_path / "queue.db").end() == ""
+
+
 HOLDER = """
 import sys
 from blockqueue import BlockQueue
