@@ -23,14 +23,12 @@ from blockqueue.storage import (
 
 from . import _signals as signals
 from ._engine import Engine
+from ._gathering import Gathered, GatheringActor, GatheringInbox
 from ._restarts import Restarts
 from ._runtime import (
     LATER,
     Envelope,
     Forwarded,
-    Gathered,
-    GatheringActor,
-    GatheringInbox,
     inbox_of,
     refuse,
     tell,

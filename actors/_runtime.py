@@ -13,7 +13,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from types import NoneType
 from typing import Any, ClassVar, Final, Protocol
 
 import msgspec
@@ -203,64 +202,6 @@ class Inbox:
             return not self._envelopes
 
 
-class GatheringInbox(Inbox):
-    """An inbox that keeps messages of one kind aside, until the writer is ready for them.
-
-    However many callers send one, the actor's ``write_gathered`` runs once, on the first
-    caller's thread; the operation that it gives to the writer begins with ``take`` and so
-    serves all who have come until then. Such a message costs no turn of the actor.
-    """
-
-    #: The kind of message that is gathered.
-    gathers: type = NoneType
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._gathered: list[Envelope] = []  # guarded by _lock, like the next
-        self._writing = False
-
-    def _put(self, envelope: Envelope) -> None:
-        if type(envelope.message) is not self.gathers:
-            super()._put(envelope)
-            return
-        with self._lock:
-            if self._closed:
-                raise pykka.ActorDeadError("the actor has stopped")
-            self._gathered.append(envelope)
-            if self._writing:
-                return
-            self._writing = True
-        assert isinstance(self.owner, GatheringActor)
-        self.owner.write_gathered()
-
-    def take(self) -> list[Envelope]:
-        """Return the messages whose callers still want them. The writer does this."""
-        with self._lock:
-            gathered, self._gathered = self._gathered, []
-            self._writing = False
-        return [each for each in gathered if each.reply_to is None or each.reply_to.begin()]
-
-
-class Gathered:
-    """The messages that one operation takes out of a ``GatheringInbox`` when it begins."""
-
-    def __init__(self, inbox: GatheringInbox) -> None:
-        self._inbox = inbox
-        self._taken = False
-        self.begun: list[Envelope] = []
-
-    def begin(self) -> bool:
-        self._taken = True
-        self.begun = self._inbox.take()
-        return bool(self.begun)
-
-    def fail(self, error: BaseException) -> None:
-        """Answer everybody with an error; if it never began, those who wait in the inbox."""
-        if not self._taken:
-            self.begin()
-        refuse(self.begun, error)
-
-
 #: Returned by a handler that will complete ``reply_to`` itself, later.
 LATER: Final = object()
 
@@ -390,23 +331,6 @@ class PooledActor(pykka.Actor):
     def on_failed(self, error: BaseException, rest: Sequence[Envelope]) -> None:
         """Pass on what this dead actor still holds. ``rest``: messages not handled."""
         refuse(rest, pykka.ActorDeadError(f"{self} has failed"))
-
-
-class GatheringActor(PooledActor):
-    """An actor with a ``GatheringInbox``."""
-
-    actor_inbox: GatheringInbox
-
-    def write_gathered(self) -> None:
-        """Give the writer an operation for what gathers. Runs on any thread.
-
-        One too many is harmless: it finds nothing to take, and is not run.
-        """
-        raise NotImplementedError
-
-    def heal(self) -> None:
-        self.write_gathered()
-        super().heal()
 
 
 def refuse(envelopes: Sequence[Envelope], error: BaseException) -> None:

@@ -27,13 +27,11 @@ from blockqueue.storage import (
 
 from . import _signals as signals
 from ._engine import Engine
+from ._gathering import Gathered, GatheringActor, GatheringInbox
 from ._promise import Promise
 from ._runtime import (
     LATER,
     Envelope,
-    Gathered,
-    GatheringActor,
-    GatheringInbox,
     refuse,
     tell,
 )

@@ -46,6 +46,9 @@ class Operation(msgspec.Struct):
     begun: bool = False
 
 
+_Done = tuple[Operation, Any, BaseException | None]
+
+
 class _Undone(Exception):
     """An operation failed after it had changed something: the group is rolled back."""
 
@@ -60,6 +63,8 @@ class WriterActor(PooledActor):
         self._store = store
         self._on_fatal = on_fatal
         self._operations: list[Operation] = []
+        #: What was committed and is to be answered just before the next commit.
+        self._held: list[_Done] = []
 
     def on_receive(self, message: Operation) -> Any:
         self._operations.append(message)
@@ -67,11 +72,14 @@ class WriterActor(PooledActor):
 
     def on_drained(self) -> None:
         self._write()
+        if self.actor_inbox.empty():
+            self._answer_held()
         if self._store.failed is not None:
             self._give_up(self._store.failed)
 
     def on_stop(self) -> None:
         self._write()  # what came before the stop
+        self._answer_held()
 
     def _write(self) -> None:
         if len(self._operations) > 1:
@@ -83,6 +91,7 @@ class WriterActor(PooledActor):
 
     def _give_up(self, error: BlockQueueError) -> None:
         """Refuse all work for good: only opening the database anew tells what it holds."""
+        self._answer_held()
         operations, self._operations = self._operations, []
         for operation in operations:
             _answer(operation, None, _not_written(error))
@@ -98,11 +107,17 @@ class WriterActor(PooledActor):
         refuse(rest, error)
 
     def _commit(self, operations: Sequence[Operation]) -> int:
-        """Commit as many operations as fit into one group; return how many that were."""
-        done: list[tuple[Operation, Any, BaseException | None]] = []
+        """Commit as many operations as fit into one group; return how many that were.
+
+        If more wait, the group's callers are answered just before the next commit: they run
+        while the disk is written. Sooner, they would fight with this thread for the
+        interpreter, at every statement.
+        """
+        done: list[_Done] = []
         try:
             with self._store.transaction() as tx:
                 self._run_group(tx, operations, done)
+                self._answer_held()
         except _Undone:
             return self._commit_singly(operations[: len(done) + 1])
         except (BlockQueueError, apsw.Error) as error:
@@ -113,15 +128,21 @@ class WriterActor(PooledActor):
             for operation in operations[:count]:
                 _answer(operation, None, error)
             return count
-        for operation, value, failure in done:
-            _answer(operation, value, failure)
+        finally:
+            self._answer_held()
+        self._held = done
         return len(done)
+
+    def _answer_held(self) -> None:
+        held, self._held = self._held, []
+        for operation, value, failure in held:
+            _answer(operation, value, failure)
 
     def _run_group(
         self,
         tx: Tx,
         operations: Sequence[Operation],
-        done: list[tuple[Operation, Any, BaseException | None]],
+        done: list[_Done],
     ) -> None:
         started = time.monotonic()
         for operation in operations:
@@ -165,6 +186,7 @@ class WriterActor(PooledActor):
     def on_failed(self, error: BaseException, rest: Sequence[Envelope]) -> None:
         fatal = self._store.failed or Unavailable(f"the writer failed: {error!r}")
         self._store.failed = fatal
+        self._answer_held()
         unknown = CommitUnknown(f"{fatal}: the work may have been written or not")
         for operation in self._operations:
             if operation.begun:

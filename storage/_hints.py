@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import mmap
 import os
-import struct
 
 _SIZE = mmap.PAGESIZE
-_NUMBER = struct.Struct("<q")
-_COMMITS_AT = 8
-_LEASE_DUE_AT = 16
+_COMMITS, _LEASE_DUE = 1, 2  # places of 8 bytes
 _NEVER = 2**63 - 1
 
 
@@ -27,32 +24,34 @@ class Hints:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if os.fstat(fd).st_size < _SIZE:
-                os.ftruncate(fd, _SIZE)
+                os.posix_fallocate(fd, 0, _SIZE)  # a hole could be found full by a store to it
             self._map = mmap.mmap(fd, _SIZE)
         finally:
             os.close(fd)
+        self._numbers = memoryview(self._map).cast("q")
 
     @property
     def commits(self) -> int:
-        return int(_NUMBER.unpack_from(self._map, _COMMITS_AT)[0])
+        return self._numbers[_COMMITS]
 
     @property
     def lease_due_ms(self) -> int | None:
         """A bound on the earliest lease's end; None when nothing is leased."""
-        found = int(_NUMBER.unpack_from(self._map, _LEASE_DUE_AT)[0])
+        found = self._numbers[_LEASE_DUE]
         return None if found in (0, _NEVER) else found
 
     def count_commit(self) -> None:
-        _NUMBER.pack_into(self._map, _COMMITS_AT, self.commits + 1)
+        self._numbers[_COMMITS] += 1
 
     def lease_due_by(self, due_ms: int) -> None:
         """Lower the bound to ``due_ms`` if it is later."""
         found = self.lease_due_ms
         if found is None or due_ms < found:
-            _NUMBER.pack_into(self._map, _LEASE_DUE_AT, due_ms)
+            self._numbers[_LEASE_DUE] = due_ms
 
     def set_lease_due(self, due_ms: int | None) -> None:
-        _NUMBER.pack_into(self._map, _LEASE_DUE_AT, _NEVER if due_ms is None else due_ms)
+        self._numbers[_LEASE_DUE] = _NEVER if due_ms is None else due_ms
 
     def close(self) -> None:
+        self._numbers.release()
         self._map.close()

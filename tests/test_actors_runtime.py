@@ -13,13 +13,12 @@ import pytest
 
 from blockqueue import BlockQueue
 from blockqueue.actors import Pool, PooledActor, Promise
+from blockqueue.actors._gathering import GatheringActor, GatheringInbox
 from blockqueue.actors._job import JobActor
 from blockqueue.actors._runtime import (
     LATER,
     Envelope,
     Forwarded,
-    GatheringActor,
-    GatheringInbox,
     Inbox,
     inbox_of,
 )
