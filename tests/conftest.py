@@ -25,3 +25,8 @@ if importlib.util.find_spec("blockqueue") is None:
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=200, deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+# Only now can anything be imported that imports blockqueue.
+from .embedded_fixtures import clock, opened, queue  # noqa: E402
+
+__all__ = ["clock", "opened", "queue"]

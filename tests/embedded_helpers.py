@@ -6,12 +6,14 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pykka
 
+import blockqueue
 from blockqueue import BlockQueue, ManualClock, Subscriber
 from blockqueue.actors import Claim, Promise
 from blockqueue.actors import _signals as signals
@@ -131,3 +133,19 @@ def living_actors() -> int:
         issubclass(ref.actor_class, JobActor | SubscriberActor)
         for ref in pykka.ActorRegistry.get_all()
     )
+
+
+def claim(queue: BlockQueue, limit: int = 10, **options: Any) -> list[blockqueue.Delivery]:
+    """Claim for the worker."""
+    return queue.claim("cart", "worker", limit=limit, **options)
+
+
+def counts(queue: BlockQueue) -> tuple[int, int, int]:
+    """Return the worker's counters: waiting, leased, dead."""
+    (status,) = (each for each in queue.subscribers("cart") if each.name == "worker")
+    return status.waiting, status.leased, status.dead
+
+
+def at(ms: int) -> datetime:
+    """Return a time of the clock as the face gives it."""
+    return datetime.fromtimestamp(ms / 1000, UTC)
