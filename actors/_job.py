@@ -60,8 +60,6 @@ class JobActor(GatheringActor):
         match message:
             case Claim() | Settle():
                 return self._forward(message)
-            case signals.FindSubscriber(name):
-                return self._subscriber(name)
             case signals.Wake() | signals.Flush():
                 self._tell_all(message)
             case signals.SubscriberStopped(name):

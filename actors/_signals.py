@@ -50,12 +50,6 @@ class Gone(NamedTuple):
 # To a JobActor.
 
 
-class FindSubscriber(NamedTuple):
-    """Answer: the ActorRef of the subscriber's actor, started if need be."""
-
-    name: str
-
-
 class SubscriberGone(NamedTuple):
     """The subscriber was deleted."""
 

@@ -87,7 +87,9 @@ class WriterActor(PooledActor):
         while self._operations and self._store.failed is None:
             count = self._commit(self._operations)
             del self._operations[:count]
-            self._store.tidy()
+            if self._store.is_untidy:
+                self._answer_held()  # nobody waits for a checkpoint
+                self._store.tidy()
 
     def _give_up(self, error: BlockQueueError) -> None:
         """Refuse all work for good: only opening the database anew tells what it holds."""

@@ -1,4 +1,4 @@
-"""Long polls that wait without a thread.
+"""Requests that wait without a thread.
 
 A resource whose answer is not there yet raises ``Parked``. The request's thread is free
 again, and when the promise is done a thread sends the answer. The connection of a long poll

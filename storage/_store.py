@@ -197,10 +197,14 @@ class Store:
             return self.failed
         return None
 
+    @property
+    def is_untidy(self) -> bool:
+        """Whether ``tidy`` would have something to do."""
+        return self._pages_written - self._pages_moved >= _WAL_PAGES_MAX and self.failed is None
+
     def tidy(self) -> None:
         """Move the log into the database if it has grown long. Not while anybody waits."""
-        grown = self._pages_written - self._pages_moved
-        if grown >= _WAL_PAGES_MAX and self.failed is None:
+        if self.is_untidy:
             self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def checkpoint(self) -> None:

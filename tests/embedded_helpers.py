@@ -15,18 +15,20 @@ import pykka
 
 import blockqueue
 from blockqueue import BlockQueue, ManualClock, Subscriber
-from blockqueue.actors import Claim, Promise
+from blockqueue.actors import Claim, Promise, Settle
 from blockqueue.actors import _signals as signals
 from blockqueue.actors._job import JobActor
 from blockqueue.actors._runtime import inbox_of
 from blockqueue.actors._subscriber import SubscriberActor
-from blockqueue.storage import Delivery
+from blockqueue.storage import Ack, Delivery, Handle
 
 T = TypeVar("T")
 
 #: How long anything may take before a test fails. Much more than a loaded machine needs.
 WAIT_S = 30.0
 MINUTE_MS = 60_000
+#: Names a delivery that nobody ever had.
+NOTHING = Handle(0, -1, 0)
 
 
 def background(work: Callable[[], T]) -> Future[T]:
@@ -116,10 +118,15 @@ def settle_down(queue: BlockQueue, subscriber: str = "worker", topic: str = "car
 def subscriber_ref(
     queue: BlockQueue, subscriber: str = "worker", topic: str = "cart"
 ) -> pykka.ActorRef[Any]:
-    """Return a subscriber's actor."""
-    found: Any = queue.job(topic).ask(signals.FindSubscriber(subscriber), timeout=WAIT_S)
-    assert isinstance(found, pykka.ActorRef)
-    return found
+    """Return a subscriber's actor, started by a settlement that settles nothing."""
+    job = queue.job(topic)
+    actor = inbox_of(job).owner
+    assert isinstance(actor, JobActor)
+    ref = actor._subscribers.get(subscriber)
+    if ref is None or not ref.is_alive():
+        job.ask(Settle(subscriber, Ack(), [NOTHING]), timeout=WAIT_S)
+        ref = actor._subscribers[subscriber]
+    return ref
 
 
 def messages(deliveries: list[Delivery]) -> list[object]:

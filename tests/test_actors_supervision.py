@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from blockqueue import BlockQueue
-from blockqueue.actors import Claim, Promise, Publish
+from blockqueue.actors import Claim, Promise, Publish, Settle
 from blockqueue.actors import _signals as signals
 from blockqueue.actors._job import JobActor
 from blockqueue.actors._queue import QueueActor
 from blockqueue.actors._restarts import RESTARTS_MAX, Restarts
 from blockqueue.actors._subscriber import SubscriberActor
 from blockqueue.storage import (
+    Ack,
     Batch,
     BlockQueueError,
     Delivery,
@@ -30,6 +31,7 @@ from blockqueue.storage._store import _READERS_MAX
 
 from .embedded_helpers import (
     MINUTE_MS,
+    NOTHING,
     WAIT_S,
     eventually,
     messages,
@@ -125,7 +127,8 @@ def test_messages_in_the_inbox_of_a_failed_actor_are_handled_by_its_successor(
         first = queue.system.ask("cart", claim)
         assert entered.wait(WAIT_S)
         second = queue.system.ask("cart", claim)
-        queue.job("cart").ask(signals.FindSubscriber("worker"), timeout=WAIT_S)
+        # Answered once the topic's actor has passed on what came before.
+        queue.job("cart").ask(Settle("worker", Ack(), [NOTHING]), timeout=WAIT_S)
         let_go.set()
 
         assert messages(first.get(timeout=WAIT_S)) == ["b"]
