@@ -100,6 +100,11 @@ def settle_down(queue: BlockQueue, subscriber: str = "worker", topic: str = "car
     """Wait until a subscriber's actor has done what it was told before."""
 
     def has_settled() -> bool:
+        try:
+            # What was said before may still be with the topic's actor, which passes it on.
+            queue.job(topic).ask(signals.Wake(), timeout=WAIT_S)
+        except pykka.ActorDeadError:
+            return False
         ref = subscriber_ref(queue, subscriber, topic)
         actor = inbox_of(ref).owner
         assert isinstance(actor, SubscriberActor)
