@@ -17,7 +17,7 @@ from blockqueue.storage import (
     Tx,
     Unavailable,
     ValidationError,
-    publish_in,
+    publish_calls_in,
     subscriber_named,
 )
 
@@ -184,21 +184,24 @@ class _Publishes(Gathered):
         super().__init__(job.actor_inbox)
         self._job = job
 
-    def run(self, tx: Tx) -> list[Published]:
-        batches = [batch for envelope in self.begun for batch in envelope.message.batches]
-        return publish_in(tx, self._job.topic.id, batches)
+    def run(self, tx: Tx) -> list[list[Published] | BlockQueueError]:
+        calls = [envelope.message.batches for envelope in self.begun]
+        return publish_calls_in(tx, self._job.topic.id, calls)
 
-    def finish(self, published: list[Published], error: BaseException | None) -> None:
+    def finish(
+        self, published: list[list[Published] | BlockQueueError], error: BaseException | None
+    ) -> None:
         """Give each caller its part of what was written, and wake who waits for messages."""
         if error is not None:
             self.fail(error)
             if isinstance(error, NotFound):  # another process has deleted the topic
                 tell(self._job.actor_ref, signals.Gone(error))
             return
-        start = 0
-        for envelope in self.begun:
-            stop = start + len(envelope.message.batches)
-            if envelope.reply_to is not None:
-                envelope.reply_to.complete(published[start:stop])
-            start = stop
+        for envelope, outcome in zip(self.begun, published, strict=True):
+            if envelope.reply_to is None:
+                continue
+            if isinstance(outcome, BlockQueueError):
+                envelope.reply_to.fail(outcome)
+            else:
+                envelope.reply_to.complete(outcome)
         self._job.wake_listeners()

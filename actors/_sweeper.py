@@ -1,4 +1,4 @@
-"""The actor that does what nobody asks for: expired leases, retention, other processes' news.
+"""The actor that does what nobody asks for: expired leases, schedules, retention, news.
 
 One process at a time holds the sweeper's role, by a lock that the system frees when it
 dies. An idle queue costs a look at a few mapped numbers twice a second, and no query.
@@ -19,6 +19,7 @@ from blockqueue.storage import (
     expire_in,
     mark_step_in,
     next_delete_ms,
+    purge_runs_in,
     purge_step_in,
     vacuum_step_in,
 )
@@ -28,6 +29,7 @@ from ._engine import Engine
 from ._promise import Promise
 from ._runtime import PooledActor, tell
 from ._signals import Ref
+from ._timetable import Fired, Timetable
 
 logger = logging.getLogger("blockqueue")
 
@@ -39,6 +41,10 @@ _REST_MS = 2_000
 
 class _Tick(NamedTuple):
     """Half a second has passed."""
+
+
+class _Due(NamedTuple):
+    """A schedule is due."""
 
 
 class _Ended(NamedTuple):
@@ -58,6 +64,7 @@ class SweeperActor(PooledActor):
         self._role = role
         self._has_role = False
         self._foreign_commits = engine.store.foreign_commits
+        self._timetable = Timetable(engine.store)
         self._working = False
         #: The steps of the maintenance pass under way that are still to be done.
         self._steps: list[Callable[[Tx], bool]] = []
@@ -74,6 +81,9 @@ class SweeperActor(PooledActor):
             case _Tick():
                 self._tick_later()
                 self._tell_foreign_commits()
+                self._work()
+                self._await_due()
+            case _Due():
                 self._work()
             case _Ended(value, error):
                 self._on_ended(value, error)
@@ -97,21 +107,51 @@ class SweeperActor(PooledActor):
         """Start the next operation, if there is anything to do and none under way."""
         if self._working or self._engine.store.failed is not None:
             return
+        run = self._next_operation()
+        if run is not None:
+            self._working = True
+            self._engine.change(run).on_done(partial(_tell_ended, self.actor_ref))
+
+    def _next_operation(self) -> Callable[[Tx], Any] | None:
+        """Return what is to be done first; None: nothing, or another process does it."""
         now_ms = self._engine.clock.now_ms()
         lease_due_ms = self._engine.store.hints.lease_due_ms
         expired = lease_due_ms is not None and lease_due_ms <= now_ms
+        news = self._timetable.is_old or self._timetable.due_in_ms == 0
+        if not (expired or news or self._steps or self._pass_due(now_ms)):
+            return None
+        if not self._take_role():
+            return None
+        if expired:
+            return expire_in
+        scheduled = self._scheduled()
+        if scheduled is not None:
+            return scheduled
         if not self._steps and self._pass_due(now_ms):
             self._steps = [
                 partial(mark_step_in, position=Position()),
                 delete_step_in,
+                purge_runs_in,
                 purge_step_in,
                 vacuum_step_in,
             ]
-        if not (expired or self._steps) or not self._take_role():
-            return
-        run = expire_in if expired else partial(_step, self._steps)
-        self._working = True
-        self._engine.change(run).on_done(partial(_tell_ended, self.actor_ref))
+        return partial(_step, self._steps) if self._steps else None
+
+    def _scheduled(self) -> Callable[[Tx], Any] | None:
+        """Return what is to be done for the schedules, after a look if that is old."""
+        try:
+            if self._timetable.operation() is None and self._timetable.is_old:
+                self._timetable.look()
+        except Exception as error:  # the next tick tries again
+            logger.warning("the schedules were put off: %s", error)
+            return None
+        return self._timetable.operation()
+
+    def _await_due(self) -> None:
+        """Set the alarm for a schedule that is due before the next tick."""
+        due_in_ms = self._timetable.due_in_ms
+        if due_in_ms and due_in_ms < _TICK_MS:
+            self._engine.alarm.after(due_in_ms, partial(tell, self.actor_ref, _Due()))
 
     def _take_role(self) -> bool:
         self._has_role = self._has_role or self._role.try_acquire()
@@ -133,6 +173,10 @@ class SweeperActor(PooledActor):
             self._seen_commits = self._engine.store.hints.commits
             self._rest_until_ms = self._engine.clock.now_ms() + _REST_MS
             self._delete_ms = value.delete_ms
+        elif isinstance(value, Fired):
+            self._timetable.forget()
+            if value.schedules:  # whose topics they are is not worth the asking
+                tell(self._queue, signals.Wake())
         self._work()
 
 

@@ -37,5 +37,6 @@ class Settle(NamedTuple):
     """Ack, nack, extend, … deliveries of one subscriber. Answer: list of Settled, in order."""
 
     subscriber: str
-    settlement: Settlement
+    #: One for all, or one for each of ``handles``.
+    settlement: Settlement | Sequence[Settlement]
     handles: Sequence[Handle]

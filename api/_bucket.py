@@ -10,7 +10,7 @@ from blockqueue import storage
 from blockqueue.storage import BucketEntry, Drop, Outcome, Replay, Settlement, State, limits
 
 if TYPE_CHECKING:
-    from .queue import BlockQueue
+    from ._consuming import Consuming
 
 
 class Bucket:
@@ -19,7 +19,7 @@ class Bucket:
     Safe while consumers work: what a consumer takes meanwhile is left alone.
     """
 
-    def __init__(self, queue: BlockQueue, topic: str, subscriber: str) -> None:
+    def __init__(self, queue: Consuming, topic: str, subscriber: str) -> None:
         self._queue = queue
         self._topic = topic
         self._name = subscriber

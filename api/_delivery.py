@@ -10,10 +10,10 @@ from blockqueue.storage import Delivery as Stored
 from blockqueue.storage import Envelope, Handle, ValidationError, parse_id
 
 from ._durations import Duration
-from ._messages import from_ms
+from ._receipts import from_ms
 
 if TYPE_CHECKING:
-    from .queue import BlockQueue
+    from ._consuming import Consuming
 
 
 class Delivery:
@@ -25,7 +25,7 @@ class Delivery:
 
     __slots__ = ("_queue", "_stored", "_subscriber", "_topic")
 
-    def __init__(self, queue: BlockQueue, topic: str, subscriber: str, stored: Stored) -> None:
+    def __init__(self, queue: Consuming, topic: str, subscriber: str, stored: Stored) -> None:
         self._queue = queue
         self._topic = topic
         self._subscriber = subscriber
@@ -102,7 +102,11 @@ class Delivery:
         """Give it back without a failure, visible again after ``delay``."""
         self._queue.snooze(self._topic, self._subscriber, [self], delay=delay)
 
-    def stored(self, queue: BlockQueue) -> Stored | None:
+    def cancel(self, reason: str = "") -> None:
+        """Give it up: it is neither handed out again nor dead. Repeating it is fine."""
+        self._queue.cancel(self._topic, self._subscriber, [self], reason=reason)
+
+    def stored(self, queue: Consuming) -> Stored | None:
         """Return what the storage knows it by, if it was ``queue`` that handed it out."""
         return self._stored if self._queue is queue else None
 
@@ -115,7 +119,7 @@ class Delivery:
 Held = Delivery | tuple[str, str]
 
 
-def handles_of(queue: BlockQueue, deliveries: Iterable[Held]) -> list[Handle]:
+def handles_of(queue: Consuming, deliveries: Iterable[Held]) -> list[Handle]:
     """Name deliveries as the storage does, neighbours of one claim by a single handle."""
     handles: list[Handle] = []
     first: Stored | None = None
@@ -145,6 +149,21 @@ def handles_of(queue: BlockQueue, deliveries: Iterable[Held]) -> list[Handle]:
 def _handle(first: Stored, count: int) -> Handle:
     proof, owner = first.generation, first.lease.subscriber_id
     return Handle(first.priority, first.seq, first.tag, proof, owner, count)
+
+
+# Which no subscriber has.
+_NOBODYS = Handle(0, -1, 0, "")
+
+
+def handle_of(message_id: str, receipt: str | None) -> Handle:
+    """Name a delivery by its message's id and a receipt, None to do without.
+
+    What is no id at all names a delivery that nobody has.
+    """
+    ref = parse_id(message_id)
+    if ref is None or ref.is_delivery:
+        return _NOBODYS
+    return Handle(ref.priority, ref.seq, ref.tag, receipt, topic_id=ref.owner)
 
 
 def _foreign_handle(held: Held) -> Handle:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import falcon
 import msgspec
 
 from blockqueue.storage import BlockQueueError, ValidationError
+
+from ._answer import Answer, headers_of, retry_after
 
 logger = logging.getLogger("blockqueue")
 
@@ -17,8 +19,6 @@ T = TypeVar("T")
 
 _encode = msgspec.json.Encoder().encode
 SUCCESS = _encode({"message": "success"})
-# What a client may do about these is: try again.
-_RETRY_AFTER = {429: "1", 503: "1", 507: "5"}
 _WIRE_VALUES = {404: "not found", 409: "Conflict"}
 
 
@@ -55,20 +55,6 @@ def first_value(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         raise ValidationError(f"the body is not JSON: {error}") from error
 
 
-def install(app: falcon.App[Any, Any]) -> None:
-    """Make an app answer every error in the envelope, and never with a traceback."""
-    app.add_error_handler(Exception, _on_error)
-    app.add_error_handler(falcon.HTTPError, _on_http_error)
-
-
-class Answer(NamedTuple):
-    """What is sent back."""
-
-    status: int
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = ()
-
-
 def refusal(error: BaseException) -> Answer:
     """Return the answer for an error; what is not ours is told to the log alone."""
     if not isinstance(error, BlockQueueError):
@@ -80,32 +66,13 @@ def refusal(error: BaseException) -> Answer:
 
 
 def _refusal(status: int, text: str) -> Answer:
-    after = _RETRY_AFTER.get(status)
-    headers = (("Retry-After", after),) if after is not None else ()
-    return Answer(status, failure(status, text), headers)
+    return Answer(status, failure(status, text), retry_after(status))
 
 
-def give(resp: falcon.Response, answer: Answer) -> None:
-    """Put an answer into a response."""
-    resp.status = falcon.code_to_http_status(answer.status)
-    resp.data = answer.body
-    resp.set_headers(answer.headers)
-
-
-def _on_error(
-    req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]
-) -> None:
-    give(resp, refusal(error))
-
-
-def _on_http_error(
-    req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]
-) -> None:
-    assert isinstance(error, falcon.HTTPError)
-    resp.set_headers(dict(error.headers or {}))
+def http_refusal(error: falcon.HTTPError) -> Answer:
+    """Return the answer for what Falcon refuses."""
+    headers = headers_of(error)
     if error.status_code == 405:
-        resp.status = error.status
-        resp.data = b""
-        return
-    text = error.description or error.title or "the request is wrong"
-    give(resp, _refusal(error.status_code, text))
+        return Answer(405, b"", headers)
+    answer = _refusal(error.status_code, error.description or error.title or "bad request")
+    return answer._replace(headers=headers + answer.headers)

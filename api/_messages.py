@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import overload
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -13,7 +14,7 @@ from blockqueue.storage import (
     Batch,
     Body,
     Envelope,
-    Published,
+    Keyed,
     ValidationError,
     limits,
     pack_messages,
@@ -22,89 +23,75 @@ from blockqueue.storage import (
 from ._durations import Duration, milliseconds
 
 _PLAIN = frozenset({str, bytes})
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_fingerprinted = msgspec.msgpack.Encoder(order="deterministic")
 
 
 class Message(msgspec.Struct, frozen=True):
     """A message with options of its own, for ``publish_many``.
 
-    ``priority`` is −1000 to 1000, higher first; ``delay`` counts from the commit.
+    ``priority`` is −1000 to 1000, higher first. ``delay`` counts from the commit;
+    ``schedule_at`` is a time with a zone instead. See ``BlockQueue.publish``.
     """
 
     payload: str | bytes
     headers: Mapping[str, str] | None = None
     correlation_id: str | None = None
     priority: int = 0
-    delay: Duration = 0
+    delay: Duration | None = None
+    schedule_at: datetime | None = None
+    idempotency_key: str | None = None
 
 
-class Receipt:
-    """What a publish returns: the message is on the disk."""
+class _Options(NamedTuple):
+    """What the messages of a batch have in common."""
 
-    __slots__ = ("_index", "_published")
+    priority: int = 0
+    delay: Duration | None = None
+    schedule_at: datetime | None = None
 
-    def __init__(self, published: Published, index: int) -> None:
-        self._published = published
-        self._index = index
+    def checked(self) -> _Timing:
+        """Return it as the storage wants it. Raises ValidationError."""
+        limits.check_range("priority", self.priority, -limits.PRIORITY_MAX, limits.PRIORITY_MAX)
+        delay_ms, at_ms = 0, None
+        if self.delay is not None:
+            delay_ms = milliseconds("delay", self.delay)
+            limits.check_range("delay", delay_ms, 0, limits.DELAY_MS_MAX, " ms")
+        if self.schedule_at is not None:
+            if self.delay is not None:
+                raise ValidationError("give a delay or a time to schedule at, not both")
+            at_ms = _since_epoch("schedule_at", self.schedule_at) // 1000
+        return _Timing(self.priority, delay_ms, at_ms)
 
-    @property
-    def id(self) -> str:
-        """The message's id, by which every view names it."""
-        return self._published.id(self._index)
-
-    @property
-    def scheduled_at(self) -> datetime:
-        """When it becomes visible, by the queue's clock."""
-        return from_ms(self._published.visible_ms)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Receipt) and self.id == other.id
-
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-    def __repr__(self) -> str:
-        return f"<Receipt {self.id}>"
-
-
-class Receipts(Sequence[Receipt]):
-    """The receipts of ``publish_many``, in the order of the messages, made when looked at."""
-
-    def __init__(self, published: Sequence[Published]) -> None:
-        self._published = published
-        self._ends = list(itertools.accumulate(each.count for each in published))
-
-    def __len__(self) -> int:
-        return self._ends[-1] if self._ends else 0
-
-    def __iter__(self) -> Iterator[Receipt]:
-        for each in self._published:
-            for index in range(each.count):
-                yield Receipt(each, index)
-
-    @overload
-    def __getitem__(self, index: int) -> Receipt: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Receipt]: ...
-
-    def __getitem__(self, index: int | slice) -> Receipt | Sequence[Receipt]:
-        if isinstance(index, slice):
-            return list(self)[index]
-        index = range(len(self))[index]
-        for each in self._published:
-            if index < each.count:
-                return Receipt(each, index)
-            index -= each.count
-        raise AssertionError("the index is in range")
+    def fingerprint(self) -> tuple[Any, ...]:
+        """Return what must be the same when a publish is repeated: 5m is 300s."""
+        if self.schedule_at is not None:
+            return (self.priority, "at", _since_epoch("schedule_at", self.schedule_at))
+        if self.delay is not None:
+            return (self.priority, "delay", milliseconds("delay", self.delay))
+        return (self.priority,)
 
 
-def from_ms(ms: int) -> datetime:
-    """Return a time of the queue as a datetime in UTC."""
-    return datetime.fromtimestamp(ms / 1000, UTC)
+class _Timing(NamedTuple):
+    """Checked options."""
+
+    priority: int = 0
+    delay_ms: int = 0
+    at_ms: int | None = None
+
+
+_NO_OPTIONS, _NO_TIMING = _Options(), _Timing()
+
+
+def _since_epoch(what: str, at: object) -> int:
+    """Return a time in microseconds since 1970."""
+    if not isinstance(at, datetime) or at.tzinfo is None:
+        raise ValidationError(f"{what} must be a datetime with a time zone, not {at!r}")
+    return (at - _EPOCH) // timedelta(microseconds=1)
 
 
 def batches_of(
-    messages: Iterable[str | bytes | Message], priority: int = 0, delay: Duration = 0
+    messages: Iterable[str | bytes | Message], priority: int = 0, delay: Duration | None = None
 ) -> list[Batch]:
     """Check and pack messages; ``priority`` and ``delay`` are for those without options.
 
@@ -113,57 +100,91 @@ def batches_of(
     listed = list(messages)
     if not 1 <= len(listed) <= limits.BATCH_MAX:
         raise ValidationError(f"publish 1 to {limits.BATCH_MAX} messages, not {len(listed)}")
-    common = (priority, delay)
+    common = _Options(priority, delay)
     if _PLAIN.issuperset(map(type, listed)):
-        return _packed(listed, *common)  # type: ignore[arg-type]
+        return _packed(listed, _timing(common))  # type: ignore[arg-type]
     batches: list[Batch] = []
-    for (priority, delay), group in itertools.groupby(listed, lambda each: _options(each, common)):
-        batches += _batches([_body(each) for each in group], (priority, delay))
+    for options, group in itertools.groupby(listed, lambda each: _options(each, common)):
+        batches += _batches([_body(each) for each in group], options)
     return batches
 
 
 def batch_of(message: Message) -> Batch:
     """Check and pack a single message."""
-    (batch,) = _batches([_body(message)], (message.priority, message.delay))
+    (batch,) = _batches([_body(message)], _options(message, _NO_OPTIONS))
     return batch
 
 
-def _options(message: object, common: tuple[int, Duration]) -> tuple[int, Duration]:
-    return (message.priority, message.delay) if isinstance(message, Message) else common
+def _options(message: object, common: _Options) -> _Options:
+    if not isinstance(message, Message):
+        return common
+    return _Options(message.priority, message.delay, message.schedule_at)
+
+
+def _timing(options: _Options) -> _Timing:
+    return _NO_TIMING if options == _NO_OPTIONS else options.checked()
 
 
 def _body(message: str | bytes | Message) -> Body:
     if not isinstance(message, Message):
         return message
-    if message.headers is None and message.correlation_id is None:
+    headers, correlation_id = message.headers or None, message.correlation_id or None
+    key = message.idempotency_key or None
+    if headers is None and correlation_id is None and key is None:
         return message.payload
-    headers = None if message.headers is None else dict(message.headers)
-    return Envelope(message.payload, headers, message.correlation_id)
+    if headers is not None:
+        headers = _headers(headers)
+    return Envelope(message.payload, headers, correlation_id, key)
 
 
-def _batches(bodies: Sequence[Body], options: tuple[int, Duration]) -> list[Batch]:
+def _headers(headers: object) -> dict[str, str]:
+    if not isinstance(headers, Mapping):
+        raise ValidationError(f"headers map text to text, and are not {type(headers).__name__}")
+    return dict(headers)
+
+
+def _batches(bodies: Sequence[Body], options: _Options) -> list[Batch]:
     """Check bodies with the same options, and pack them."""
-    if not _PLAIN.issuperset(map(type, bodies)):
-        for body in bodies:
-            _check_kind(body)
-    return _packed(bodies, *options)
+    timing = _timing(options)
+    if _PLAIN.issuperset(map(type, bodies)):
+        return _packed(bodies, timing)
+    for body in bodies:
+        _check_kind(body)
+    keys = [body.idempotency_key if isinstance(body, Envelope) else None for body in bodies]
+    if not any(keys):
+        return _packed(bodies, timing)
+    said = options.fingerprint()
+    fingerprints = [
+        b"" if key is None else _fingerprint(body, said)
+        for key, body in zip(keys, bodies, strict=True)
+    ]
+    return _packed(bodies, timing, Keyed(bodies, keys, fingerprints))
 
 
-def _packed(bodies: Sequence[Body], priority: int, delay: Duration) -> list[Batch]:
+def _fingerprint(body: Body, options: tuple[Any, ...]) -> bytes:
+    encoded = _fingerprinted.encode((body, options))
+    return hashlib.blake2b(encoded, digest_size=16).digest()
+
+
+def _packed(bodies: Sequence[Body], timing: _Timing, keyed: Keyed | None = None) -> list[Batch]:
     """Pack bodies, into one batch if they fit into a block."""
-    delay_ms = 0
-    if priority != 0 or delay != 0:
-        limits.check_range("priority", priority, -limits.PRIORITY_MAX, limits.PRIORITY_MAX)
-        delay_ms = milliseconds("delay", delay)
-        limits.check_range("delay", delay_ms, 0, limits.DELAY_MS_MAX, " ms")
     packed = _pack(bodies)
     if len(packed) <= limits.BLOCK_BYTES_MAX:
-        return [Batch(len(bodies), packed, priority, delay_ms)]
+        return [Batch(len(bodies), packed, *timing, keyed)]
     if len(bodies) == 1:
         _check_size(bodies[0])
-        return [Batch(1, packed, priority, delay_ms)]
+        return [Batch(1, packed, *timing, keyed)]
     half = len(bodies) // 2
-    return _packed(bodies[:half], priority, delay) + _packed(bodies[half:], priority, delay)
+    return [
+        batch
+        for part in (slice(0, half), slice(half, None))
+        for batch in _packed(bodies[part], timing, keyed and _part(keyed, part))
+    ]
+
+
+def _part(keyed: Keyed, part: slice) -> Keyed | None:
+    keys = keyed.keys[part]
+    return Keyed(keyed.bodies[part], keys, keyed.fingerprints[part]) if any(keys) else None
 
 
 def _pack(bodies: Sequence[Body]) -> bytes:
@@ -186,20 +207,26 @@ def _check_headers(body: Envelope) -> None:
     for name, value in (body.headers or {}).items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise ValidationError("headers map text to text")
-    if body.correlation_id is not None and not isinstance(body.correlation_id, str):
-        raise ValidationError("the correlation id must be text")
+    for what, text in (
+        ("correlation id", body.correlation_id),
+        ("idempotency key", body.idempotency_key),
+    ):
+        if text is not None and not isinstance(text, str):
+            raise ValidationError(f"the {what} must be text")
     _pack([body])
     size = len(msgspec.json.encode(body.headers or {}))
     if size > limits.HEADERS_BYTES_MAX:
         raise ValidationError(
             f"the headers have {size} bytes as JSON; at most {limits.HEADERS_BYTES_MAX} are allowed"
         )
-    size = len((body.correlation_id or "").encode())
-    if size > limits.CORRELATION_BYTES_MAX:
-        raise ValidationError(
-            f"the correlation id has {size} bytes; "
-            f"at most {limits.CORRELATION_BYTES_MAX} are allowed"
-        )
+    _check_length("correlation id", body.correlation_id, limits.CORRELATION_BYTES_MAX)
+    _check_length("idempotency key", body.idempotency_key, limits.KEY_BYTES_MAX)
+
+
+def _check_length(what: str, text: str | None, nbytes_max: int) -> None:
+    size = len((text or "").encode())
+    if size > nbytes_max:
+        raise ValidationError(f"the {what} has {size} bytes; at most {nbytes_max} are allowed")
 
 
 def _check_size(body: Body) -> None:

@@ -25,8 +25,8 @@ from waitress.task import WSGITask
 from blockqueue.actors import Promise
 from blockqueue.storage import BackPressure, Unavailable, limits
 
-from ._envelope import Answer, give, refusal
-from ._refusals import EnvelopeErrorTask, Parser
+from ._answer import Answer
+from ._refusals import Parser, RefusalTask
 
 logger = logging.getLogger("blockqueue")
 
@@ -43,15 +43,17 @@ SEAT = "blockqueue.seat"
 class Parked(BaseException):
     """The answer will be there when ``promise`` is done. Not an error: nobody may catch it.
 
-    ``render`` makes the body of a 200 from the promise's value, or raises what was wrong.
-    ``give_back`` is called with the value if the client does not get it. A ``poll`` may take
-    long, by the client's wish; anything else is withdrawn after ``timeout`` seconds.
+    ``render`` makes the answer from the promise's value, or raises what was wrong; ``refuse``
+    makes it from an error. ``give_back`` is called with the value if the client does not get
+    it. A ``poll`` may take long, by the client's wish; anything else is withdrawn after
+    ``timeout`` seconds.
     """
 
     def __init__(
         self,
         promise: Promise[Any],
-        render: Callable[[Any], bytes],
+        render: Callable[[Any], Answer],
+        refuse: Callable[[BaseException], Answer],
         *,
         timeout: float,
         give_back: Callable[[Any], object] | None = None,
@@ -59,7 +61,8 @@ class Parked(BaseException):
     ) -> None:
         super().__init__()
         self.promise = promise
-        self.render = render
+        self._render = render
+        self._refuse = refuse
         self.give_back = give_back
         self.poll = poll
         self.deadline = math.inf if poll else time.monotonic() + timeout
@@ -67,11 +70,11 @@ class Parked(BaseException):
     def answer(self) -> Answer:
         """Return what to say, now that the promise is done."""
         if self.promise.error is not None:
-            return refusal(self.promise.error)
+            return self._refuse(self.promise.error)
         try:
-            return Answer(200, self.render(self.promise.value))
+            return self._render(self.promise.value)
         except Exception as error:
-            return refusal(error)
+            return self._refuse(error)
 
     def undo(self) -> None:
         """The client does not get the answer."""
@@ -81,23 +84,23 @@ class Parked(BaseException):
 
 def answer_later(
     req: falcon.Request,
-    resp: falcon.Response,
     promise: Promise[Any],
-    render: Callable[[Any], bytes],
+    render: Callable[[Any], Answer],
+    refuse: Callable[[BaseException], Answer],
     **options: Any,
-) -> None:
+) -> Answer:
     """Answer with the promise's value when it is there; until then wait without a thread.
 
     Options are those of ``Parked``. Under another server than ours the thread waits.
     """
-    parked = Parked(promise, render, **options)
+    parked = Parked(promise, render, refuse, **options)
     seat: Seat | None = req.env.get(SEAT)
     if seat is not None and not promise.is_done:
         raise parked
     promise.result(math.inf if parked.poll else options["timeout"])
     if seat is not None and parked.give_back is not None:
         seat.on_lost(parked.undo)
-    give(resp, parked.answer())
+    return parked.answer()
 
 
 class Seat:
@@ -215,7 +218,7 @@ class AnswerTask(_Writes):
     def execute(self) -> None:
         answer = self._parked.answer()
         self.status = falcon.code_to_http_status(answer.status)
-        self.response_headers = [("Content-Type", "application/json"), *answer.headers]
+        self.response_headers = [("Content-Type", answer.content_type), *answer.headers]
         self.content_length = len(answer.body)
         self.write(answer.body)
 
@@ -229,7 +232,7 @@ class Channel(HTTPChannel):
 
     parser_class = Parser
     task_class: Any = Task
-    error_task_class = EnvelopeErrorTask
+    error_task_class = RefusalTask
     lot: Lot  # set on the server's own subclass
     server: Any
     socket: Any

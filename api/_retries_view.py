@@ -8,7 +8,7 @@ import msgspec
 
 from blockqueue.storage import BucketEntry, Envelope
 
-from ._messages import from_ms
+from ._receipts import from_ms
 
 _PREVIEW_CHARS = 60
 _REASON_CHARS = 32
@@ -45,7 +45,7 @@ def record(entry: BucketEntry, now_ms: int) -> str:
             "failure_count": entry.failure_count,
             "reason": entry.reason,
             "due_at": _time(entry.due_ms),
-            "ended_at": _time(entry.ended_ms),
+            "ended_at": _time(entry.since_ms),
             "created_at": _time(entry.created_ms),
             "age_s": None if entry.created_ms is None else (now_ms - entry.created_ms) / 1000,
             "preview": None if body is None else body[:_PREVIEW_CHARS],

@@ -20,8 +20,9 @@ from blockqueue.storage import (
     limits,
 )
 
+from ._answer import Answer, give
 from ._durations import milliseconds
-from ._envelope import SUCCESS, first_value, success
+from ._envelope import SUCCESS, first_value, refusal, success
 from ._messages import Message
 from ._options import Subscriber
 from ._parking import answer_later
@@ -117,8 +118,8 @@ class MessagesResource(_Resource):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, topic: str) -> None:
         body = first_value(_message, req.bounded_stream.read())
-        promise = self._queue.start_publish(topic, Message(body.message))
-        answer_later(req, resp, promise, _done, timeout=self._queue.timeout)
+        promise = self._queue.start_publish(topic, [Message(body.message)])
+        give(resp, answer_later(req, promise, _done, refusal, timeout=self._queue.timeout))
 
 
 class SubscriberResource(_Resource):
@@ -130,10 +131,8 @@ class SubscriberResource(_Resource):
         wait_ms = _wait_ms(req)
         claim = Claim(subscriber, _READ_LIMIT, wait_ms=wait_ms, through_pause=True)
         promise = self._queue.system.ask(topic, claim)
-        timeout, give_back = self._queue.timeout, self._give_back
-        answer_later(
-            req, resp, promise, _deliveries, timeout=timeout, give_back=give_back, poll=True
-        )
+        options: Any = {"timeout": self._queue.timeout, "give_back": self._give_back, "poll": True}
+        give(resp, answer_later(req, promise, _deliveries, refusal, **options))
 
     def _give_back(self, deliveries: list[Delivery]) -> None:
         """Undo a claim whose client has gone."""
@@ -163,21 +162,23 @@ class MessageResource(_Resource):
         if ref is not None and known:
             handle = Handle(ref.priority, ref.seq, ref.tag, None, ref.owner)
         promise = self._queue.start_settle(topic, subscriber, Ack(), [handle])
-        answer_later(req, resp, promise, _acknowledged, timeout=self._queue.timeout)
+        timeout = self._queue.timeout
+        give(resp, answer_later(req, promise, _acknowledged, refusal, timeout=timeout))
 
 
-def _done(_: object) -> bytes:
-    return SUCCESS
+def _done(_: object) -> Answer:
+    return Answer(200, SUCCESS)
 
 
-def _deliveries(deliveries: list[Delivery]) -> bytes:
-    return success([{"id": each.delivery_id, "message": _text(each)} for each in deliveries])
+def _deliveries(deliveries: list[Delivery]) -> Answer:
+    listed = [{"id": each.delivery_id, "message": _text(each)} for each in deliveries]
+    return Answer(200, success(listed))
 
 
-def _acknowledged(settled: list[Settled]) -> bytes:
+def _acknowledged(settled: list[Settled]) -> Answer:
     if settled[0].outcome is not Outcome.DONE:
         raise DeliveryNotFound("no delivery of that id is handed out to the subscriber")
-    return SUCCESS
+    return Answer(200, SUCCESS)
 
 
 def _wait_ms(req: falcon.Request) -> int:

@@ -6,8 +6,10 @@ from typing import Any
 
 import falcon
 
-from . import _envelope, _health, _topics
-from .queue import BlockQueue
+from blockqueue.api import _envelope, _health, _topics
+from blockqueue.api._answer import give
+from blockqueue.api.queue import BlockQueue
+from blockqueue.api.v1 import _problem, docs, openapi, routes
 
 
 def create_app(queue: BlockQueue) -> falcon.App[Any, Any]:
@@ -15,7 +17,33 @@ def create_app(queue: BlockQueue) -> falcon.App[Any, Any]:
     app: falcon.App[Any, Any] = falcon.App()
     app.req_options.strip_url_path_trailing_slash = True
     app.req_options.keep_blank_qs_values = True
-    _envelope.install(app)
+    app.add_error_handler(Exception, _on_error)
+    app.add_error_handler(falcon.HTTPError, _on_http_error)
     _health.add_routes(app, queue)
     _topics.add_routes(app, queue)
+    routes.add_routes(app, queue)
+    openapi.add_routes(app)
+    docs.add_routes(app)
     return app
+
+
+# Every error is answered in the words of its path's contract, never with a traceback.
+
+
+def _on_error(
+    req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]
+) -> None:
+    if _problem.is_v1(req.path):
+        give(resp, _problem.refusal(error, _problem.request_id(req)))
+    else:
+        give(resp, _envelope.refusal(error))
+
+
+def _on_http_error(
+    req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]
+) -> None:
+    assert isinstance(error, falcon.HTTPError)
+    if _problem.is_v1(req.path):
+        give(resp, routes.http_refusal(req, error))
+    else:
+        give(resp, _envelope.http_refusal(error))

@@ -50,8 +50,9 @@ def serve(db: str, host: str, port: int, threads: int) -> None:
     BLOCKQUEUE_PORT and BLOCKQUEUE_THREADS.
     """
     # Imported here: a command that needs no server starts without one.
+    from blockqueue.api.queue import BlockQueue
+
     from .app import create_app
-    from .queue import BlockQueue
     from .server import Server, bound_address, stop_on_signals
 
     fatal: list[BlockQueueError] = []

@@ -6,8 +6,21 @@ actors or HTTP, and nothing correct depends on anybody's memory.
 """
 
 from . import limits
-from ._claim import Delivery, Look, claim, claim_in, look
-from ._clock import BootClock, Clock, ManualClock
+from ._claim import (
+    Delivery,
+    Look,
+    claim,
+    claim_in,
+    look,
+)
+from ._clock import (
+    BootClock,
+    Clock,
+    ManualClock,
+)
+from ._cron import (
+    Cron,
+)
 from ._errors import (
     AlreadyExists,
     BackPressure,
@@ -19,23 +32,71 @@ from ._errors import (
     DatabaseUnusable,
     DeliveryNotFound,
     DiskFull,
+    Finished,
+    IdempotencyConflict,
     LeaseLost,
+    MessageNotFound,
     NewerSchema,
     NoSubscribers,
     NotFound,
     Paused,
     QueueClosed,
+    ScheduleNotFound,
+    StaleVersion,
     SubscriberNotFound,
     TopicNotFound,
     Unavailable,
     ValidationError,
     Withdrawn,
 )
-from ._expiry import expire, expire_in
-from ._frames import Body, Envelope, pack_messages
-from ._ids import MessageRef, delivery_id, message_id, parse_id
-from ._lock import FileLock
-from ._publish import Batch, Published, publish, publish_in
+from ._expiry import (
+    expire,
+    expire_in,
+)
+from ._failures import (
+    Failure,
+)
+from ._frames import (
+    Body,
+    Envelope,
+    pack_messages,
+)
+from ._idempotency import (
+    Keyed,
+)
+from ._ids import (
+    MessageRef,
+    delivery_id,
+    message_id,
+    parse_id,
+    public_id,
+)
+from ._lists import (
+    DeliveryView,
+    active_page,
+    dead_page,
+)
+from ._lock import (
+    FileLock,
+)
+from ._occurrences import (
+    fire_schedules,
+    fire_schedules_in,
+    run_schedule_now,
+    run_schedule_now_in,
+)
+from ._pages import (
+    After,
+    Page,
+    page_of,
+)
+from ._publish import (
+    Batch,
+    Published,
+    publish,
+    publish_calls_in,
+    publish_in,
+)
 from ._retention import (
     Position,
     delete_step_in,
@@ -44,8 +105,33 @@ from ._retention import (
     purge_step_in,
     vacuum_step_in,
 )
+from ._schedule_runs import (
+    RunsLook,
+    RunStatus,
+    ScheduleRun,
+    finish_runs_in,
+    look_at_runs,
+    purge_runs_in,
+    run_page,
+)
+from ._schedules import (
+    Schedule,
+    SchedulePlan,
+    create_schedule,
+    create_schedule_in,
+    delete_schedule,
+    delete_schedule_in,
+    next_schedule_ms,
+    pause_schedule,
+    pause_schedule_in,
+    schedule,
+    schedule_page,
+    update_schedule,
+    update_schedule_in,
+)
 from ._settle import (
     Ack,
+    Cancel,
     Drop,
     Extend,
     Handle,
@@ -59,9 +145,26 @@ from ._settle import (
     settle,
     settle_in,
 )
-from ._snapshot import Snapshot, Tx
-from ._states import Event, State
-from ._store import Store, verb
+from ._snapshot import (
+    Snapshot,
+    Tx,
+)
+from ._states import (
+    Event,
+    State,
+)
+from ._status import (
+    DeliveryStatus,
+    MessageStatus,
+    cancel_message,
+    cancel_message_in,
+    failure_page,
+    message_status,
+)
+from ._store import (
+    Store,
+    verb,
+)
 from ._topology import (
     DEFAULT_RETENTION_MS,
     Subscriber,
@@ -90,12 +193,15 @@ from ._views import (
     SubscriberStatus,
     bucket_lanes,
     bucket_page,
+    subscriber_page,
     subscriber_statuses,
+    topic_page,
 )
 
 __all__ = [
     "DEFAULT_RETENTION_MS",
     "Ack",
+    "After",
     "AlreadyExists",
     "BackPressure",
     "Batch",
@@ -103,40 +209,58 @@ __all__ = [
     "Body",
     "BootClock",
     "BucketEntry",
+    "Cancel",
     "Clock",
     "CommitUnknown",
     "Conflict",
     "CorruptBlock",
+    "Cron",
     "DatabaseError",
     "DatabaseUnusable",
     "Delivery",
     "DeliveryNotFound",
+    "DeliveryStatus",
+    "DeliveryView",
     "DiskFull",
     "Drop",
     "Envelope",
     "Event",
     "Extend",
+    "Failure",
     "FileLock",
+    "Finished",
     "Handle",
+    "IdempotencyConflict",
+    "Keyed",
     "LeaseLost",
     "Look",
     "ManualClock",
+    "MessageNotFound",
     "MessageRef",
+    "MessageStatus",
     "Nack",
     "NewerSchema",
     "NoSubscribers",
     "NotFound",
     "Outcome",
+    "Page",
     "Paused",
     "Position",
     "Published",
     "QueueClosed",
     "Release",
     "Replay",
+    "RunStatus",
+    "RunsLook",
+    "Schedule",
+    "ScheduleNotFound",
+    "SchedulePlan",
+    "ScheduleRun",
     "Settled",
     "Settlement",
     "Snapshot",
     "Snooze",
+    "StaleVersion",
     "State",
     "Store",
     "Subscriber",
@@ -148,14 +272,22 @@ __all__ = [
     "Unavailable",
     "ValidationError",
     "Withdrawn",
+    "active_page",
     "add_subscribers",
     "add_subscribers_in",
     "bucket_lanes",
     "bucket_page",
+    "cancel_message",
+    "cancel_message_in",
     "claim",
     "claim_in",
+    "create_schedule",
+    "create_schedule_in",
     "create_topic",
     "create_topic_in",
+    "dead_page",
+    "delete_schedule",
+    "delete_schedule_in",
     "delete_step_in",
     "delete_subscriber",
     "delete_subscriber_in",
@@ -164,29 +296,51 @@ __all__ = [
     "delivery_id",
     "expire",
     "expire_in",
+    "failure_page",
+    "finish_runs_in",
+    "fire_schedules",
+    "fire_schedules_in",
     "limits",
     "look",
+    "look_at_runs",
     "mark_step_in",
     "message_id",
+    "message_status",
     "next_delete_ms",
+    "next_schedule_ms",
     "pack_messages",
+    "page_of",
     "parse_id",
+    "pause_schedule",
+    "pause_schedule_in",
     "pause_subscriber",
     "pause_subscriber_in",
     "pause_topic",
     "pause_topic_in",
+    "public_id",
     "publish",
+    "publish_calls_in",
     "publish_in",
+    "purge_runs_in",
     "purge_step_in",
+    "run_page",
+    "run_schedule_now",
+    "run_schedule_now_in",
+    "schedule",
+    "schedule_page",
     "settle",
     "settle_in",
     "subscriber",
     "subscriber_named",
+    "subscriber_page",
     "subscriber_statuses",
     "subscribers",
     "topic",
     "topic_named",
+    "topic_page",
     "topics",
+    "update_schedule",
+    "update_schedule_in",
     "vacuum_step_in",
     "verb",
 ]

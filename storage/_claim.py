@@ -43,6 +43,8 @@ class Delivery(msgspec.Struct):
     delivery_count: int
     failure_count: int
     lease_expires_ms: int
+    #: Since when it could have been claimed.
+    visible_ms: int
 
     @property
     def message_id(self) -> str:
@@ -196,6 +198,7 @@ class _Claim:
         if not pieces:
             cursor.place(move(run, Event.BURY, self.tx.now_ms, reason=self._damage))
             return
+        due_ms = run.due_ms  # of a fresh one, None
         run = move(
             run,
             Event.CLAIM,
@@ -203,12 +206,14 @@ class _Claim:
             delivery_count=run.delivery_count + 1,
             generation=run.generation + 1,
             reason=run.reason,
+            since_ms=due_ms,
         )
         cursor.place(run)
         lease, priority, expires_ms = self.lease, cursor.priority, self.expires_ms
         generation, deliveries, failures = run.generation, run.delivery_count, run.failure_count
         seq = run.first_seq
         for tag, created_ms, bodies in pieces:
+            visible_ms = created_ms if due_ms is None else due_ms
             self.taken += [
                 Delivery(
                     lease,
@@ -221,6 +226,7 @@ class _Claim:
                     deliveries,
                     failures,
                     expires_ms,
+                    visible_ms,
                 )
                 for index, body in enumerate(bodies)
             ]

@@ -28,6 +28,10 @@ class Clock(Protocol):
         """Return the time in milliseconds since the epoch. Never less than before."""
         raise NotImplementedError
 
+    def wall_ms(self) -> int:
+        """Return the time on the wall, which may be set: for cron and absolute times only."""
+        raise NotImplementedError
+
     def wait_s(self, due_ms: int) -> float | None:
         """Return the real seconds until ``due_ms``; None when only ``on_change`` will tell."""
 
@@ -44,6 +48,9 @@ class BootClock:
     def now_ms(self) -> int:
         return (time.clock_gettime_ns(_BOOTTIME) + self._offset_ns) // 1_000_000
 
+    def wall_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
     def wait_s(self, due_ms: int) -> float | None:
         return max(0.0, (due_ms - self.now_ms()) / 1000)
 
@@ -55,13 +62,26 @@ class ManualClock:
     """A clock for tests: it stands still until ``advance``."""
 
     def __init__(self, now_ms: int = 1_700_000_000_000) -> None:
-        self._lock = threading.Lock()  # guards _now_ms, _callbacks
+        self._lock = threading.Lock()  # guards all below
         self._now_ms = now_ms
+        self._wall_shift_ms = 0
         self._callbacks: list[Callable[[], None]] = []
 
     def now_ms(self) -> int:
         with self._lock:
             return self._now_ms
+
+    def wall_ms(self) -> int:
+        with self._lock:
+            return self._now_ms + self._wall_shift_ms
+
+    def set_wall(self, wall_ms: int) -> None:
+        """Set the clock on the wall, in either direction; the queue's time is not moved."""
+        with self._lock:
+            self._wall_shift_ms = wall_ms - self._now_ms
+            callbacks = list(self._callbacks)
+        for callback in callbacks:
+            callback()
 
     def wait_s(self, due_ms: int) -> float | None:
         return 0.0 if due_ms <= self.now_ms() else None
@@ -79,6 +99,17 @@ class ManualClock:
             callbacks = list(self._callbacks)
         for callback in callbacks:
             callback()
+
+
+# The two clocks drift apart by the corrections of the wall's. Up to this is called the same,
+# so that a time that was asked for is the time that is shown.
+_SAME_MS = 1_000
+
+
+def from_wall(clock: Clock, wall_ms: int) -> int:
+    """Translate a time on the wall into the queue's time."""
+    drift_ms = clock.wall_ms() - clock.now_ms()
+    return wall_ms if abs(drift_ms) < _SAME_MS else wall_ms - drift_ms
 
 
 class StoredClock(msgspec.Struct):

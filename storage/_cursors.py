@@ -87,10 +87,7 @@ class Cursor:
 
     def find(self, seq: int) -> Run | None:
         """Return the run that holds ``seq``, or None: pending or done."""
-        row = self.tx.row(_AT_OR_BELOW, (*self._lane, seq))
-        if row is None or row[0] + row[1] <= seq:
-            return None
-        return Run(*row)
+        return run_at(self.tx, *self._lane, seq)
 
     def between(self, first_seq: int, end_seq: int) -> Iterator[Run]:
         """Yield the runs that touch [first_seq, end_seq), read beforehand."""
@@ -170,7 +167,7 @@ class Cursor:
             run.count,
             run.state,
             run.due_ms,
-            run.ended_ms,
+            run.since_ms,
             run.delivery_count,
             run.failure_count,
             run.generation,
@@ -215,6 +212,14 @@ class Cursor:
             self.tx.change(_SAVE, values + waiting + leased + self._lane)
         else:
             self.tx.change(_SAVE_COUNTS, values + self._lane)
+
+
+def run_at(snapshot: Snapshot, subscriber_id: int, priority: int, seq: int) -> Run | None:
+    """Return the run that holds ``seq``, or None: pending or done."""
+    row = snapshot.row(_AT_OR_BELOW, (subscriber_id, priority, seq))
+    if row is None or row[0] + row[1] <= seq:
+        return None
+    return Run(*row)
 
 
 def pending(snapshot: Snapshot, subscriber_id: int) -> tuple[int, int, int]:

@@ -5,11 +5,16 @@
     ├── NotFound
     │   ├── TopicNotFound
     │   ├── SubscriberNotFound
-    │   └── DeliveryNotFound
+    │   ├── MessageNotFound
+    │   ├── DeliveryNotFound
+    │   └── ScheduleNotFound
     ├── Conflict
     │   ├── AlreadyExists
     │   ├── NoSubscribers
     │   ├── Paused
+    │   ├── IdempotencyConflict
+    │   ├── StaleVersion
+    │   ├── Finished
     │   └── LeaseLost
     ├── BackPressure             too much is waiting to be written: try later
     ├── Unavailable              nothing was written
@@ -63,8 +68,16 @@ class SubscriberNotFound(NotFound):
     """The topic has no subscriber of that name."""
 
 
+class MessageNotFound(NotFound):
+    """The topic has no such message, or it is not kept any more."""
+
+
 class DeliveryNotFound(NotFound):
     """The subscriber has no such delivery."""
+
+
+class ScheduleNotFound(NotFound):
+    """The topic has no such schedule."""
 
 
 class Conflict(BlockQueueError):
@@ -84,6 +97,18 @@ class NoSubscribers(Conflict):
 
 class Paused(Conflict):
     """The topic or the subscriber is paused."""
+
+
+class IdempotencyConflict(Conflict):
+    """The key was used before for another message, or with other options."""
+
+
+class StaleVersion(Conflict):
+    """Somebody else has changed it since that version was read."""
+
+
+class Finished(Conflict):
+    """The delivery has been acknowledged or is dead, so it cannot be cancelled."""
 
 
 class LeaseLost(Conflict):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ._cursors import Cursor
-from ._retries import failed
+from ._failures import fail_in
 from ._snapshot import Tx
 from ._states import Event, State
 from ._store import verb
@@ -21,7 +21,7 @@ def expire_lane(tx: Tx, cursor: Cursor, subscriber: Subscriber, limit: int = _RU
         if run is None:
             break
         part = cursor.carve(run, run.first_seq, run.count)
-        cursor.place(failed(part, Event.EXPIRE, subscriber, tx.now_ms, REASON))
+        cursor.place(fail_in(tx, part, Event.EXPIRE, subscriber, cursor.priority, REASON))
         count += 1
     return count
 

@@ -30,6 +30,7 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
     payload: str | bytes
     headers: dict[str, str] | None = None
     correlation_id: str | None = None
+    idempotency_key: str | None = None
 
 
 Body = str | bytes | Envelope
@@ -42,6 +43,8 @@ class Segment(msgspec.Struct, array_like=True, frozen=True):
     created_ms: int
     tag: int
     messages: list[Any]
+    #: When they become visible, if not at once.
+    visible_ms: int | None = None
 
     def bodies(self) -> list[Body]:
         """Return the messages; msgpack tells text, bytes and envelopes (arrays) apart."""
@@ -50,8 +53,9 @@ class Segment(msgspec.Struct, array_like=True, frozen=True):
         return [Envelope(*each) if type(each) is list else each for each in self.messages]
 
 
-#: A ``Segment`` before it is written: its messages are packed already.
-PackedSegment = tuple[int, int, int, msgspec.Raw]
+#: A ``Segment`` before it is written: its messages are packed already. The time at which
+#: they become visible is left out if that is at once.
+PackedSegment = tuple[int, int, int, msgspec.Raw] | tuple[int, int, int, msgspec.Raw, int]
 
 
 class _Frame(msgspec.Struct, array_like=True, frozen=True):

@@ -73,6 +73,12 @@ def new_tags(count: int) -> tuple[int, ...]:
     return struct.unpack(f"{count}I", os.urandom(4 * count))
 
 
+def public_id(secret: bytes, kind: str, number: int) -> str:
+    """Return the UUID by which the HTTP contract shows a numbered thing that is not a message."""
+    said = f"{kind},{number}".encode()
+    return _format(int.from_bytes(hashlib.blake2b(said, digest_size=16, key=secret).digest()) >> 6)
+
+
 def receipt_token(
     secret: bytes, subscriber_id: int, priority: int, seq: int, tag: int, generation: int
 ) -> str:

@@ -11,6 +11,8 @@ import time
 import msgspec
 
 from ._cursors import Cursor
+from ._failures import erase_failures
+from ._idempotency import delete_keys, release_keys
 from ._snapshot import Tx
 from ._topology import subscribers
 
@@ -157,30 +159,47 @@ def delete_step_in(tx: Tx) -> bool:
     ):
         for subscriber in subscribers(tx, topic_id):
             cursor = Cursor.find_in(tx, subscriber.id, priority)
-            erased = cursor is not None and cursor.erase_history(first_seq, first_seq + count)
+            if cursor is None:
+                continue
+            stretch = (first_seq, first_seq + count)
+            while erase_failures(tx, subscriber.id, priority, *stretch, _ROWS_MAX):
+                if (time.monotonic() - started) * 1000 > _STEP_MS:
+                    return True
+            erased = cursor.erase_history(*stretch)
             # Only after some progress, or a step would begin the same block for ever.
             if erased and (time.monotonic() - started) * 1000 > _STEP_MS:
                 return True
+        release_keys(tx, topic_id, priority, first_seq, first_seq + count)
         tx.change(
             "DELETE FROM block WHERE topic_id = ? AND priority = ? AND first_seq = ?",
             (topic_id, priority, first_seq),
         )
         if (time.monotonic() - started) * 1000 > _STEP_MS:
             return True
+    if delete_keys(tx, _ROWS_MAX):
+        return True
     row = tx.row("SELECT 1 FROM block WHERE delete_ms <= ? LIMIT 1", (tx.now_ms,))
     return row is not None
 
 
 def next_delete_ms(tx: Tx) -> int | None:
-    """Return when the next block is to be deleted."""
-    row = tx.row("SELECT min(delete_ms) FROM block WHERE delete_ms IS NOT NULL")
-    return None if row is None else row[0]
+    """Return when the next block or key is to be deleted."""
+    row = tx.row(
+        "SELECT (SELECT min(delete_ms) FROM block WHERE delete_ms IS NOT NULL),"
+        " (SELECT min(delete_ms) FROM idempotency WHERE delete_ms IS NOT NULL)"
+    )
+    assert row is not None
+    return min((due for due in row if due is not None), default=None)
 
 
 _PURGES = (
     "DELETE FROM delivery WHERE (subscriber_id, priority, first_seq) IN"
     " (SELECT delivery.subscriber_id, priority, first_seq FROM subscriber"
     "  JOIN delivery ON delivery.subscriber_id = subscriber.id"
+    "  WHERE deleted_ms IS NOT NULL LIMIT ?)",
+    "DELETE FROM failure WHERE (subscriber_id, priority, first_seq, generation) IN"
+    " (SELECT failure.subscriber_id, priority, first_seq, generation FROM subscriber"
+    "  JOIN failure ON failure.subscriber_id = subscriber.id"
     "  WHERE deleted_ms IS NOT NULL LIMIT ?)",
     "DELETE FROM cursor WHERE (subscriber_id, priority) IN"
     " (SELECT cursor.subscriber_id, priority FROM subscriber"
@@ -194,6 +213,9 @@ _PURGES = (
     "DELETE FROM lane WHERE (topic_id, priority) IN"
     " (SELECT topic_id, priority FROM topic"
     "  JOIN lane ON topic_id = topic.id WHERE deleted_ms IS NOT NULL LIMIT ?)",
+    "DELETE FROM idempotency WHERE (topic_id, key) IN"
+    " (SELECT topic_id, key FROM topic"
+    "  JOIN idempotency ON topic_id = topic.id WHERE deleted_ms IS NOT NULL LIMIT ?)",
     "DELETE FROM topic WHERE id IN (SELECT id FROM topic WHERE deleted_ms IS NOT NULL LIMIT ?)",
 )
 

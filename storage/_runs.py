@@ -11,7 +11,7 @@ from ._states import ACTIVE, HISTORY, Event, State, next_state
 _ENDED_TOGETHER_MS = 60_000
 
 COLUMNS = (
-    "first_seq, count, state, due_ms, ended_ms, delivery_count, failure_count, generation, reason"
+    "first_seq, count, state, due_ms, since_ms, delivery_count, failure_count, generation, reason"
 )
 
 
@@ -22,7 +22,7 @@ class Run(msgspec.Struct, frozen=True, gc=False):
     count: int
     state: int
     due_ms: int | None = None
-    ended_ms: int | None = None
+    since_ms: int | None = None
     delivery_count: int = 0
     failure_count: int = 0
     #: How often these messages were claimed. Never falls: it fences old receipts.
@@ -52,7 +52,7 @@ class Run(msgspec.Struct, frozen=True, gc=False):
         )
 
     def ended_minute(self) -> int:
-        return (self.ended_ms or 0) // _ENDED_TOGETHER_MS
+        return (self.since_ms or 0) // _ENDED_TOGETHER_MS
 
 
 def move(
@@ -64,19 +64,25 @@ def move(
     failure_count: int | None = None,
     generation: int | None = None,
     reason: str | None = None,
+    since_ms: int | None = None,
 ) -> Run:
     """Return ``run`` after ``event``.
 
     ``at_ms`` is when it is due if the new state has a due time, else when it ended.
-    Counts stay as they are unless given; the reason does not.
+    ``since_ms``: of a claim, since when it could have been made. Counts stay as they are
+    unless given; the reason does not.
     """
     state = next_state(State(run.state), event)
+    if state not in ACTIVE:
+        since_ms = at_ms
+    elif event is Event.EXTEND:
+        since_ms = run.since_ms
     return Run(
         run.first_seq,
         run.count,
         int(state),
         at_ms if state in ACTIVE else None,
-        None if state in ACTIVE else at_ms,
+        since_ms,
         run.delivery_count if delivery_count is None else delivery_count,
         run.failure_count if failure_count is None else failure_count,
         run.generation if generation is None else generation,

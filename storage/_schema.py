@@ -135,7 +135,8 @@ class Delivery(_Table):
 
     Between ``start_seq`` and the cursor no row means done; at or above the cursor no row
     means pending. ``due_ms``: the lease's end or the next visibility; only leased and
-    waiting runs have it. ``ended_ms``: when a dead, processed or cancelled run became that.
+    waiting runs have it. ``since_ms``: when a dead, processed or cancelled run became that;
+    of a leased run, since when it could have been claimed.
     """
 
     subscriber_id = IntegerField()
@@ -144,7 +145,7 @@ class Delivery(_Table):
     count = BigIntegerField(constraints=[Check("count > 0")])
     state = IntegerField()
     due_ms = BigIntegerField(null=True)
-    ended_ms = BigIntegerField(null=True)
+    since_ms = BigIntegerField(null=True)
     delivery_count = IntegerField()
     failure_count = IntegerField()
     generation = IntegerField()
@@ -156,10 +157,86 @@ class Delivery(_Table):
         constraints = (SQL("CHECK ((state < 2) = (due_ms IS NOT NULL))"),)
 
 
+class Idempotency(_Table):
+    """A key that a message was published with. ``delete_ms``: set when the message goes."""
+
+    topic_id = IntegerField()
+    key = TextField()
+    priority = IntegerField()
+    seq = BigIntegerField()
+    tag = BigIntegerField()
+    fingerprint = BlobField()
+    created_ms = BigIntegerField()
+    visible_ms = BigIntegerField()
+    delete_ms = BigIntegerField(null=True)
+
+    class Meta:
+        without_rowid = True
+        primary_key = CompositeKey("topic_id", "key")
+
+
+class Failure(_Table):
+    """A failure of a run's messages, all at once: the history that errors are listed from.
+
+    ``generation`` is that of the claim which failed, so no two of a message are the same.
+    """
+
+    subscriber_id = IntegerField()
+    priority = IntegerField()
+    first_seq = BigIntegerField()
+    generation = IntegerField()
+    count = BigIntegerField(constraints=[Check("count > 0")])
+    failed_ms = BigIntegerField()
+    failure_count = IntegerField()
+    error = TextField()
+
+    class Meta:
+        without_rowid = True
+        primary_key = CompositeKey("subscriber_id", "priority", "first_seq", "generation")
+
+
+class Schedule(_Table):
+    """A message that is published again and again. ``next_run_ms`` is the wall's time."""
+
+    id = AutoIncrementField()
+    uid = TextField(unique=True)
+    topic_id = IntegerField()
+    name = TextField()
+    cron = TextField()
+    timezone = TextField()
+    priority = IntegerField()
+    paused = IntegerField(default=0)
+    version = IntegerField()
+    next_run_ms = BigIntegerField()
+    created_ms = BigIntegerField()
+    updated_ms = BigIntegerField()
+    deleted_ms = BigIntegerField(null=True)
+    message = BlobField()  # last: a large one pushes what follows out of the page
+
+
+class ScheduleRun(_Table):
+    """One occurrence of a schedule, and the message that was published for it, if any."""
+
+    id = AutoIncrementField()
+    schedule_id = IntegerField()
+    scheduled_ms = BigIntegerField()
+    status = IntegerField()
+    started_ms = BigIntegerField()
+    finished_ms = BigIntegerField(null=True)
+    error = TextField(null=True)
+    created_ms = BigIntegerField()
+    priority = IntegerField(null=True)
+    seq = BigIntegerField(null=True)
+    tag = BigIntegerField(null=True)
+
+
 # "blkq": tells our files from other programs' SQLite files.
 _APPLICATION_ID = 0x626C6B71
 
-MODELS = (Meta, Topic, Subscriber, Lane, Block, Cursor, Delivery)
+MODELS = (
+    *(Meta, Topic, Subscriber, Lane, Block, Cursor, Delivery),
+    *(Idempotency, Failure, Schedule, ScheduleRun),
+)
 
 _INDEXES = (
     "CREATE UNIQUE INDEX topic_name ON topic (name) WHERE deleted_ms IS NULL",
@@ -170,6 +247,16 @@ _INDEXES = (
     "CREATE INDEX cursor_lease_due ON cursor (lease_due_ms) WHERE lease_due_ms IS NOT NULL",
     "CREATE INDEX block_held ON block (topic_id, priority, first_seq) WHERE held = 1",
     "CREATE INDEX block_deletable ON block (delete_ms) WHERE delete_ms IS NOT NULL",
+    "CREATE INDEX failure_together ON failure (subscriber_id, priority, first_seq) WHERE count > 1",
+    "CREATE INDEX idempotency_place ON idempotency (topic_id, priority, seq)",
+    "CREATE INDEX idempotency_deletable ON idempotency (delete_ms) WHERE delete_ms IS NOT NULL",
+    "CREATE UNIQUE INDEX schedule_name ON schedule (topic_id, name) WHERE deleted_ms IS NULL",
+    "CREATE INDEX schedule_due ON schedule (next_run_ms) WHERE paused = 0 AND deleted_ms IS NULL",
+    "CREATE INDEX schedule_deleted ON schedule (id) WHERE deleted_ms IS NOT NULL",
+    "CREATE UNIQUE INDEX schedule_run_time ON schedule_run (schedule_id, scheduled_ms)",
+    "CREATE INDEX schedule_run_running ON schedule_run (schedule_id) WHERE status = 0",
+    "CREATE INDEX schedule_run_finished ON schedule_run (finished_ms)"
+    " WHERE finished_ms IS NOT NULL",
 )
 
 
@@ -181,7 +268,7 @@ def _create_all(db: Database) -> None:
 
 
 # Step n leads from version n to n + 1. Each runs in the one transaction of ``migrate``.
-# Never edit a step that was released: add one.
+# Never edit a step that was released: add one. (No version was released yet.)
 MIGRATIONS: tuple[Callable[[Database], None], ...] = (_create_all,)
 VERSION = len(MIGRATIONS)
 

@@ -94,6 +94,14 @@ class Tx(Snapshot):
         if self._connection.changes() != 1:
             raise RuntimeError(f"{self._connection.changes()} rows changed, not 1, by: {sql}")
 
+    def change_each(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Run a guarded statement for each of ``rows``; each must change exactly one row."""
+        before = self.total_changes()
+        self._connection.executemany(sql, rows)
+        changed = self.total_changes() - before
+        if changed != len(rows):
+            raise RuntimeError(f"{changed} rows changed, not {len(rows)}, by: {sql}")
+
     def changes(self) -> int:
         """Return how many rows the last statement changed."""
         return self._connection.changes()

@@ -38,6 +38,21 @@ class State(IntEnum):
     #: Never handed out. Not stored.
     PENDING = 5
 
+    @property
+    def status(self) -> str:
+        """What the HTTP contract calls it."""
+        return _STATUSES[self]
+
+
+_STATUSES = {
+    State.LEASED: "delivered",
+    State.WAITING: "pending",
+    State.DEAD: "dead_letter",
+    State.PROCESSED: "processed",
+    State.CANCELLED: "cancelled",
+    State.PENDING: "pending",
+}
+
 
 class Event(Enum):
     """What can happen to a delivery."""

@@ -10,6 +10,7 @@ import msgspec
 
 from . import limits
 from ._errors import AlreadyExists, SubscriberNotFound, TopicNotFound, ValidationError
+from ._pages import After
 from ._snapshot import Snapshot, Tx
 from ._store import verb
 
@@ -66,6 +67,8 @@ class Subscriber(msgspec.Struct, frozen=True):
             raise ValidationError("the retry jitter must be from 0 to 1")
 
 
+# No name is empty: all come after this.
+_FIRST: After = ("", 0)
 _TOPIC = "id, name, paused, retention_ms, created_ms"
 _SUBSCRIBER = (
     "name, max_attempts, visibility_ms, claim_limit, retry_initial_ms, retry_max_ms,"
@@ -93,10 +96,13 @@ def topic_named(snapshot: Snapshot, name: str) -> Topic:
     return Topic(*row)
 
 
-def topics(snapshot: Snapshot) -> list[Topic]:
-    """Return all topics, by name."""
-    sql = f"SELECT {_TOPIC} FROM topic WHERE deleted_ms IS NULL ORDER BY name, id"
-    return [Topic(*row) for row in snapshot.rows(sql)]
+def topics(snapshot: Snapshot, limit: int = -1, after: After | None = None) -> list[Topic]:
+    """Return topics, by name: all, or at most ``limit`` after that (name, number)."""
+    sql = (
+        f"SELECT {_TOPIC} FROM topic WHERE deleted_ms IS NULL AND (name, id) > (?, ?)"
+        " ORDER BY name, id LIMIT ?"
+    )
+    return [Topic(*row) for row in snapshot.rows(sql, (*(after or _FIRST), limit))]
 
 
 def subscriber(snapshot: Snapshot, subscriber_id: int) -> Subscriber:
@@ -122,13 +128,17 @@ def subscriber_named(snapshot: Snapshot, topic_id: int, name: str) -> Subscriber
     return Subscriber(*row)
 
 
-def subscribers(snapshot: Snapshot, topic_id: int) -> list[Subscriber]:
-    """Return a topic's subscribers, by name."""
+def subscribers(
+    snapshot: Snapshot, topic_id: int, limit: int = -1, after: After | None = None
+) -> list[Subscriber]:
+    """Return a topic's subscribers, by name; see ``topics``."""
     sql = (
         f"SELECT {_SUBSCRIBER} FROM subscriber"
-        " WHERE topic_id = ? AND deleted_ms IS NULL ORDER BY name, id"
+        " WHERE topic_id = ? AND deleted_ms IS NULL AND (name, id) > (?, ?)"
+        " ORDER BY name, id LIMIT ?"
     )
-    return [Subscriber(*row) for row in snapshot.rows(sql, (topic_id,))]
+    rows = snapshot.rows(sql, (topic_id, *(after or _FIRST), limit))
+    return [Subscriber(*row) for row in rows]
 
 
 def _key(name: str) -> str:
@@ -230,6 +240,10 @@ def delete_topic_in(tx: Tx, topic_id: int) -> None:
     """
     topic(tx, topic_id)
     tx.change("UPDATE topic SET deleted_ms = ? WHERE id = ?", (tx.now_ms, topic_id))
+    tx.execute(
+        "UPDATE schedule SET deleted_ms = ? WHERE topic_id = ? AND deleted_ms IS NULL",
+        (tx.now_ms, topic_id),
+    )
     for found in subscribers(tx, topic_id):
         delete_subscriber_in(tx, found.id)
 

@@ -8,11 +8,12 @@ from ._cursors import pending
 from ._errors import CorruptBlock
 from ._frames import Body
 from ._ids import message_id
+from ._pages import After, Page, page_of
 from ._runs import COLUMNS, Run
 from ._settle import Handle
 from ._snapshot import Snapshot
 from ._states import State
-from ._topology import Subscriber, subscribers
+from ._topology import Subscriber, Topic, subscribers, topics
 
 _PAGE = 500
 _NO_SEQ = 2**63 - 1
@@ -30,14 +31,34 @@ class SubscriberStatus(msgspec.Struct, frozen=True):
     leased: int
     dead: int
     paused: bool
+    id: int
+    topic_id: int
 
 
 def subscriber_statuses(snapshot: Snapshot, topic_id: int) -> list[SubscriberStatus]:
     """Return a topic's subscribers with their counters, by name."""
-    return [
-        SubscriberStatus(found.name, *pending(snapshot, found.id), bool(found.paused))
-        for found in subscribers(snapshot, topic_id)
-    ]
+    return [_status(snapshot, found) for found in subscribers(snapshot, topic_id)]
+
+
+def subscriber_page(
+    snapshot: Snapshot, topic_id: int, limit: int, after: After | None = None
+) -> Page[SubscriberStatus]:
+    """Return some of a topic's subscribers with their counters, by name."""
+    found = subscribers(snapshot, topic_id, limit + 1, after)
+    page = page_of(found, limit, lambda subscriber: (subscriber.name, subscriber.id))
+    return Page([_status(snapshot, each) for each in page.items], page.after)
+
+
+def topic_page(snapshot: Snapshot, limit: int, after: After | None = None) -> Page[Topic]:
+    """Return some of the topics, by name."""
+    return page_of(topics(snapshot, limit + 1, after), limit, lambda topic: (topic.name, topic.id))
+
+
+def _status(snapshot: Snapshot, found: Subscriber) -> SubscriberStatus:
+    waiting, leased, dead = pending(snapshot, found.id)
+    return SubscriberStatus(
+        found.name, waiting, leased, dead, bool(found.paused), found.id, found.topic_id
+    )
 
 
 class BucketEntry(msgspec.Struct, frozen=True):
@@ -52,7 +73,7 @@ class BucketEntry(msgspec.Struct, frozen=True):
     body: Body | None
     created_ms: int | None
     due_ms: int | None
-    ended_ms: int | None
+    since_ms: int | None
     delivery_count: int
     failure_count: int
     reason: str | None
@@ -108,7 +129,7 @@ def _entry(snapshot: Snapshot, topic_id: int, priority: int, run: Run, seq: int)
         body,
         created_ms,
         run.due_ms,
-        run.ended_ms,
+        run.since_ms,
         run.delivery_count,
         run.failure_count,
         run.reason,

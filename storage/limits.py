@@ -9,6 +9,7 @@ from ._errors import ValidationError
 MESSAGE_BYTES_MAX = 1_048_576
 HEADERS_BYTES_MAX = 16_384
 CORRELATION_BYTES_MAX = 255
+KEY_BYTES_MAX = 128
 NAME_BYTES_MAX = 150
 REASON_BYTES_MAX = 16_384
 BATCH_MAX = 1_000
@@ -18,6 +19,8 @@ WAIT_MS_MAX = 60 * 1000
 # Delays have no maximum in the contract. A thousand years keeps sums within 64 bits.
 DELAY_MS_MAX = 1000 * 365 * 86400 * 1000
 ATTEMPTS_MAX = 2**31 - 1
+# Errors kept for one delivery; a run of messages that fail together shares them.
+FAILURES_KEPT = 100
 
 BLOCK_MESSAGES_MAX = 1_000
 BLOCK_BYTES_MAX = 256 * 1024

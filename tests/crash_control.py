@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from blockqueue import BlockQueue, Message
@@ -45,8 +46,9 @@ class LateCommits:
 if __name__ == "__main__":
     late = LateCommits()
 
-    def start_publish(self: BlockQueue, topic: str, message: Message) -> Promise[Any]:
+    def start_publish(self: BlockQueue, topic: str, messages: Sequence[Message]) -> Promise[Any]:
+        (message,) = messages
         return late.publish(self, topic, message)
 
-    BlockQueue.start_publish = start_publish  # type: ignore[method-assign]
+    BlockQueue.start_publish = start_publish  # type: ignore[method-assign, assignment]
     main(prog_name="blockqueue")

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from blockqueue.storage import (
     BucketEntry,
+    Delivery,
     Snapshot,
     State,
     Subscriber,
@@ -20,10 +21,11 @@ from blockqueue.storage import (
     subscriber,
     subscriber_statuses,
 )
+from blockqueue.storage._schema import MODELS
 
-from .storage_model import FINAL, Consumer, Place, Record, Topic
+from .storage_model import FINAL, Consumer, Message, Place, Record, Topic
 
-_RUNS = """SELECT priority, first_seq, count, state, due_ms, ended_ms, delivery_count,
+_RUNS = """SELECT priority, first_seq, count, state, due_ms, since_ms, delivery_count,
            failure_count, generation, reason
            FROM delivery WHERE subscriber_id = ? ORDER BY priority, first_seq"""
 _CURSORS = """SELECT priority, start_seq, next_seq, waiting, leased, dead, ahead,
@@ -40,7 +42,7 @@ class RunRow:
     count: int
     state: int
     due_ms: int | None
-    ended_ms: int | None
+    since_ms: int | None
     delivery_count: int
     failure_count: int
     generation: int
@@ -122,7 +124,7 @@ def stored_records(snapshot: Snapshot, topic_id: int, subscriber_id: int) -> dic
             found[run.priority, seq] = Record(
                 State(run.state),
                 run.due_ms,
-                run.ended_ms,
+                run.since_ms,
                 run.delivery_count,
                 run.failure_count,
                 run.generation,
@@ -132,12 +134,12 @@ def stored_records(snapshot: Snapshot, topic_id: int, subscriber_id: int) -> dic
 
 
 def _comparable(record: Record) -> tuple[object, ...]:
-    ended_minute = None if record.ended_ms is None else record.ended_ms // _MINUTE_MS
+    ended_minute = None if record.since_ms is None else record.since_ms // _MINUTE_MS
     return (
         record.state,
         record.due_ms,
         # Joined history keeps one time for all, right to the minute.
-        ended_minute if record.state in FINAL else record.ended_ms,
+        ended_minute if record.state in FINAL else record.since_ms,
         record.delivery_count,
         record.failure_count,
         record.generation,
@@ -225,15 +227,42 @@ def check_lease_hint(snapshot: Snapshot, consumers: list[Consumer]) -> None:
         assert hint <= due_ms
 
 
+def all_rows(snapshot: Snapshot) -> dict[str, list[tuple[object, ...]]]:
+    """Return every row of every table, less cursors that say no more than their absence."""
+    nothing = (0, 0, 0, 0, 0, 0, None, None)
+    found = {}
+    for table in (model._meta.table_name for model in MODELS):
+        rows = sorted(snapshot.rows(f"SELECT * FROM {table}"), key=repr)
+        found[table] = [row for row in rows if table != "cursor" or row[2:] != nothing]
+    return found
+
+
 def check_nothing_left(snapshot: Snapshot, topic_ids: list[int], subscriber_ids: list[int]) -> None:
     """After a purge only living topics and subscribers have rows."""
     for table, column, alive in (
         ("delivery", "subscriber_id", subscriber_ids),
         ("cursor", "subscriber_id", subscriber_ids),
+        ("failure", "subscriber_id", subscriber_ids),
         ("subscriber", "id", subscriber_ids),
         ("block", "topic_id", topic_ids),
         ("lane", "topic_id", topic_ids),
+        ("idempotency", "topic_id", topic_ids),
         ("topic", "id", topic_ids),
     ):
         found = {row[0] for row in snapshot.rows(f"SELECT DISTINCT {column} FROM {table}")}
         assert found <= set(alive), table
+
+
+def check_delivery(
+    delivery: Delivery, place: Place, message: Message, record: Record, now_ms: int
+) -> None:
+    """Compare what was handed out with what the model says."""
+    assert (delivery.priority, delivery.seq) == place
+    assert (delivery.body, delivery.created_ms) == (message.body, message.created_ms)
+    assert delivery.tag == message.tag
+    assert delivery.delivery_count == record.delivery_count
+    assert delivery.failure_count == record.failure_count
+    assert delivery.generation == record.generation
+    assert delivery.lease_expires_ms == record.due_ms
+    since_ms = message.created_ms if record.since_ms is None else record.since_ms
+    assert delivery.visible_ms == since_ms

@@ -65,6 +65,22 @@ def handles(deliveries: Iterable[Delivery]) -> list[Handle]:
     return [Handle(each.priority, each.seq, each.tag, each.generation) for each in deliveries]
 
 
+def damage_block(store: Store, first_seq: int, priority: int = 0) -> None:
+    """Flip a bit in the middle of a block, as a bad disk does."""
+    where = "WHERE priority = ? AND first_seq = ?"
+    with store.transaction() as tx:
+        (data,) = tx.rows(f"SELECT data FROM block {where}", (priority, first_seq))[0]
+        broken = bytearray(data)
+        broken[len(broken) // 2] ^= 1
+        tx.change(f"UPDATE block SET data = ? {where}", (bytes(broken), priority, first_seq))
+
+
+def lose_block(store: Store, first_seq: int, priority: int = 0) -> None:
+    """Take a block away."""
+    with store.transaction() as tx:
+        tx.change("DELETE FROM block WHERE priority = ? AND first_seq = ?", (priority, first_seq))
+
+
 class RolledBack(Exception):
     """Ends a transaction without a commit."""
 

@@ -6,19 +6,17 @@ from collections.abc import Sequence
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, precondition, rule
+from hypothesis.stateful import precondition, rule
+from msgspec.structs import replace
 
 from blockqueue import storage
 from blockqueue.storage import (
     Ack,
-    Batch,
-    Body,
+    Cancel,
     Drop,
-    Envelope,
     Extend,
     Handle,
     Nack,
-    NoSubscribers,
     Outcome,
     Paused,
     Release,
@@ -26,26 +24,24 @@ from blockqueue.storage import (
     Settlement,
     Snooze,
     State,
-    pack_messages,
 )
 
-from .storage_model import Consumer, Place, Record, Topic, check_delivery
-from .storage_topology_machine import TOPICS, TopologyMachine, has_consumers, has_topics
+from .storage_checks import all_rows, check_delivery
+from .storage_list_machine import ListMachine
+from .storage_model import Consumer, Place, Record, Topic, singles
+from .storage_publish_machine import BATCHES, CALL, DELAYS, PRIORITIES, CallPlan
+from .storage_topology_machine import has_consumers, has_topics, is_outside
 
-PRIORITIES = (-5, 0, 7)
-DELAYS = st.sampled_from([0, 0, 1, 300, 2_000])
-BATCHES = st.lists(
-    st.tuples(st.integers(1, 50), st.sampled_from(PRIORITIES), DELAYS), min_size=1, max_size=4
-)
 SETTLEMENTS = st.one_of(
     st.just(Ack()),
     st.just(Ack()),
     st.builds(Nack, st.one_of(st.none(), DELAYS), st.sampled_from(["", "it broke"])),
-    st.builds(Extend, st.integers(1, 3_000)),
+    st.builds(Extend, st.one_of(st.none(), st.integers(1, 3_000))),
     st.builds(Snooze, DELAYS),
     st.just(Release()),
-    st.just(Replay()),
+    st.builds(Replay, st.booleans()),
     st.just(Drop()),
+    st.builds(Cancel, st.sampled_from(["", "enough"]), st.booleans()),
 )
 PROOFS = st.sampled_from(
     ["generation"] * 3
@@ -53,6 +49,15 @@ PROOFS = st.sampled_from(
     + ["id"] * 3
     + ["old generation", "old token", "wrong token"]
     + ["id of another publish"]
+)
+
+# None of these may change anything, whatever it is given for.
+STALE = st.sampled_from(
+    [
+        *("old generation", "old token", "wrong token", "id of another publish"),
+        *("id of another topic", "token for another topic", "generation for another topic"),
+        *("id of another subscriber", "token of another subscriber"),
+    ]
 )
 # How many to claim, how long the lease lasts, how long it takes, and what comes of it.
 ROUNDS = st.lists(
@@ -67,47 +72,8 @@ ROUNDS = st.lists(
 )
 
 
-class StorageMachine(TopologyMachine):
-    """Publishes, claims and settles on that ground."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.published = 0
-
-    @initialize(retention_ms=st.sampled_from([0, 1_000]))
-    def start(self, retention_ms: int) -> None:
-        self.create_topic(TOPICS[0], ["at-once", "later"], retention_ms)
-        self._publish(1, [(20, 0, 0), (5, 7, 300)])
-
-    def _bodies(self, count: int) -> list[Body]:
-        bodies: list[Body] = []
-        for _ in range(count):
-            self.published += 1
-            text = f"message {self.published}"
-            kinds: list[Body] = [text, text.encode(), Envelope(text, {"n": "1"}, "cause")]
-            bodies.append(kinds[self.published % 3])
-        return bodies
-
-    @precondition(has_topics)
-    @rule(data=st.data(), plan=BATCHES)
-    def publish(self, data: st.DataObject, plan: list[tuple[int, int, int]]) -> None:
-        topic_id = data.draw(st.sampled_from(sorted(self.topics)))
-        self._publish(topic_id, plan)
-
-    def _publish(self, topic_id: int, plan: list[tuple[int, int, int]]) -> None:
-        topic = self.topics[topic_id]
-        bodies = [self._bodies(count) for count, _, _ in plan]
-        batches = [
-            Batch(len(texts), pack_messages(texts), priority, delay_ms)
-            for texts, (_, priority, delay_ms) in zip(bodies, plan, strict=True)
-        ]
-        with self.writing() as tx:
-            if not topic.consumers:
-                with pytest.raises(NoSubscribers):
-                    storage.publish_in(tx, topic_id, batches)
-                return
-            done = storage.publish_in(tx, topic_id, batches)
-        topic.publish(batches, bodies, done)
+class StorageMachine(ListMachine):
+    """Claims and settles what was published."""
 
     @precondition(has_consumers)
     @rule(data=st.data(), rounds=ROUNDS, plan=BATCHES)
@@ -121,7 +87,7 @@ class StorageMachine(TopologyMachine):
         topic_id, subscriber_id = data.draw(st.sampled_from(self.consumers()))
         topic = self.topics[topic_id]
         consumer = topic.consumers[subscriber_id]
-        self._publish(topic_id, plan)
+        self.publish_plan(topic_id, plan)
         for limit, lease_ms, ms, settlement in rounds:
             self._claim(topic, subscriber_id, consumer, limit, lease_ms)
             if self.tx is None:
@@ -168,7 +134,11 @@ class StorageMachine(TopologyMachine):
         backwards: bool = False,
     ) -> None:
         consumer = topic.consumers[subscriber_id]
-        wanted = {State.WAITING, State.DEAD} if isinstance(settlement, Replay) else {State.LEASED}
+        wanted = {State.LEASED}
+        if isinstance(settlement, Replay):
+            wanted = {State.WAITING, State.DEAD}
+        elif isinstance(settlement, Cancel) and not settlement.leased:
+            wanted |= {State.WAITING, State.PENDING}
         places = [place for place, each in consumer.records.items() if each.state in wanted]
         if not places:
             return
@@ -178,7 +148,40 @@ class StorageMachine(TopologyMachine):
         chosen = sorted(places)[first : first + count : step]
         proof = data.draw(PROOFS)
         handles = [self._handle(topic, consumer, place, proof) for place in chosen]
+        if data.draw(st.booleans()):
+            handles = join_neighbours(handles)
         self._settle(topic, subscriber_id, settlement, handles[::-1] if backwards else handles)
+
+    @precondition(has_consumers)
+    @rule(data=st.data())
+    def settle_each_in_its_way(self, data: st.DataObject) -> None:
+        """Settle deliveries by one call, each by a settlement of its own."""
+        topic, subscriber_id, consumer = self.draw_consumer(data)
+        if not consumer.records:
+            return
+        leased = [place for place, each in consumer.records.items() if each.state == State.LEASED]
+        places = data.draw(
+            st.lists(st.sampled_from(sorted(leased or consumer.records)), min_size=1, max_size=8)
+        )
+        settlements = [data.draw(SETTLEMENTS) for _ in places]
+        handles = [self._handle(topic, consumer, place, data.draw(PROOFS)) for place in places]
+        self._settle(topic, subscriber_id, settlements, handles)
+
+    @precondition(has_consumers)
+    @rule(data=st.data(), settlement=SETTLEMENTS)
+    def settle_with_what_is_stale(self, data: st.DataObject, settlement: Settlement) -> None:
+        """A foreign or an old receipt changes nothing at all."""
+        topic, subscriber_id, consumer = self.draw_consumer(data)
+        if not consumer.records:
+            return
+        places = data.draw(st.lists(st.sampled_from(sorted(consumer.records)), min_size=1))
+        handles = [self._stale(topic, consumer, place, data.draw(STALE)) for place in places]
+        with self.writing() as tx:
+            before = all_rows(tx)
+            settled = storage.settle_in(tx, subscriber_id, settlement, handles)
+            assert all_rows(tx) == before
+        assert settled == topic.settle(subscriber_id, settlement, handles, self.now_ms)
+        assert {each.outcome for each in settled} <= {Outcome.LOST, Outcome.UNKNOWN}
 
     @precondition(has_consumers)
     @rule(data=st.data(), settlement=SETTLEMENTS)
@@ -194,6 +197,31 @@ class StorageMachine(TopologyMachine):
             self._handle(topic, consumer, place, data.draw(PROOFS)) for place in data.draw(places)
         ]
         self._settle(topic, subscriber_id, settlement, handles)
+
+    @precondition(lambda machine: is_outside(machine) and has_consumers(machine))
+    @rule(data=st.data(), plans=st.lists(CALL, max_size=2), spared=st.integers(0, 3))
+    def fail_then_finish_then_make_room(
+        self, data: st.DataObject, plans: list[CallPlan], spared: int
+    ) -> None:
+        """Lead messages all the way: published, failed, done by nearly everybody, removed."""
+        topic, _, _ = self.draw_consumer(data)
+        for plan in plans:
+            self._publish(topic.id, [self._planned(plan)])
+        self._finish(topic, Nack(1, "it broke"))
+        self.clock.advance(1)
+        self._finish(topic, Ack(), spared)
+        for _ in range(2):
+            self.make_room()
+            self.clock.advance(topic.retention_ms)
+
+    def _finish(self, topic: Topic, settlement: Settlement, spared: int = 0) -> None:
+        """Let every consumer claim all it can and settle it, except for the first few."""
+        for subscriber_id, consumer in topic.consumers.items():
+            self._claim(topic, subscriber_id, consumer, 1_000, 5_000)
+            records = [(place, consumer.records[place]) for place in sorted(consumer.records)]
+            leased = [place for place, each in records if each.state == State.LEASED][spared:]
+            handles = [self._handle(topic, consumer, place, "generation") for place in leased]
+            self._settle(topic, subscriber_id, settlement, handles)
 
     @precondition(has_topics)
     @rule(data=st.data(), drop=st.booleans(), backwards=st.booleans())
@@ -228,17 +256,61 @@ class StorageMachine(TopologyMachine):
             tag ^= 1
         return Handle(*place, tag, proofs[kind])
 
+    def _stale(self, topic: Topic, consumer: Consumer, place: Place, kind: str) -> Handle:
+        tag, record, other = topic.messages[place].tag, consumer.records[place], topic.id + 1
+        token = record.tokens[-1] if record.tokens else None
+        tokens = [
+            each.records[place].tokens[-1]
+            for each in topic.consumers.values()
+            if each is not consumer and place in each.records and each.records[place].tokens
+        ]
+        match kind:
+            case "id of another topic":
+                return Handle(*place, tag, topic_id=other)
+            case "token for another topic":
+                return Handle(*place, tag, token, topic_id=other)
+            case "generation for another topic":
+                return Handle(*place, tag, record.generation, topic_id=other)
+            case "id of another subscriber":
+                return Handle(*place, tag, subscriber_id=consumer.options.id + 1)
+            case "token of another subscriber":
+                return Handle(*place, tag, tokens[0] if tokens else "no token")
+            case _:
+                return self._handle(topic, consumer, place, kind)
+
     def _settle(
-        self, topic: Topic, subscriber_id: int, settlement: Settlement, handles: Sequence[Handle]
+        self,
+        topic: Topic,
+        subscriber_id: int,
+        settlement: Settlement | Sequence[Settlement],
+        handles: Sequence[Handle],
     ) -> None:
         with self.writing() as tx:
             settled = storage.settle_in(tx, subscriber_id, settlement, handles)
         expected = topic.settle(subscriber_id, settlement, handles, self.now_ms)
-        if isinstance(settlement, Release):
-            assert [each.outcome for each in settled] == [each.outcome for each in expected]
-            for handle, each in zip(handles, settled, strict=True):
-                if each.outcome == Outcome.DONE:
-                    assert each.due_ms is not None
-                    topic.adopt_release(subscriber_id, handle, each.due_ms)
+        named = list(singles(handles))
+        kinds = [settlement] * len(named) if isinstance(settlement, Settlement) else settlement
+        for kind, handle, told, want in zip(kinds, named, settled, expected, strict=True):
+            if isinstance(kind, Release) and told.outcome == want.outcome == Outcome.DONE:
+                if told.due_ms != want.due_ms:
+                    assert told.due_ms is not None
+                    topic.adopt_release(subscriber_id, handle, told.due_ms)
+            else:
+                assert told == want
+
+
+def join_neighbours(handles: Sequence[Handle]) -> list[Handle]:
+    """Name neighbours with one generation by one handle, as a holder of many may do."""
+    joined: list[Handle] = []
+    for handle in handles:
+        last = joined[-1] if joined else None
+        if (
+            last is not None
+            and isinstance(handle.proof, int)
+            and handle.proof == last.proof
+            and (handle.priority, handle.seq) == (last.priority, last.seq + last.count)
+        ):
+            joined[-1] = replace(last, count=last.count + 1)
         else:
-            assert settled == expected
+            joined.append(handle)
+    return joined

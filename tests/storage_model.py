@@ -6,21 +6,20 @@ keeps a plain dict, and every verb is a loop over it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from blockqueue.storage import (
     Ack,
-    Batch,
     Body,
-    Delivery,
+    Cancel,
     Drop,
     Extend,
     Handle,
     Look,
     Nack,
     Outcome,
-    Published,
     Release,
     Replay,
     Settled,
@@ -29,10 +28,13 @@ from blockqueue.storage import (
     State,
     Subscriber,
     SubscriberStatus,
+    limits,
+    message_id,
 )
 from blockqueue.storage._retries import retry_delay_ms
 
 LEASE_MS_MAX = 12 * 3600 * 1000
+DAY_MS = 86_400_000
 FINAL = {State.PROCESSED, State.CANCELLED}
 
 Place = tuple[int, int]  # priority, seq
@@ -44,8 +46,30 @@ class Message:
 
     body: Body
     created_ms: int
+    visible_ms: int
     tag: int
     block_gone: bool = False
+
+
+@dataclass
+class Key:
+    """An idempotency key: what it stands for, and from when on it may be forgotten."""
+
+    fingerprint: bytes
+    place: Place
+    created_ms: int
+    visible_ms: int
+    tag: int
+    delete_ms: int | None = None
+
+
+class Failed(NamedTuple):
+    """One nack or expired lease."""
+
+    generation: int
+    failure_count: int
+    error: str
+    failed_ms: int
 
 
 @dataclass
@@ -54,18 +78,21 @@ class Record:
 
     state: State = State.PENDING
     due_ms: int | None = None
-    ended_ms: int | None = None
+    since_ms: int | None = None
     delivery_count: int = 0
     failure_count: int = 0
     generation: int = 0
     reason: str | None = None
     tokens: list[str] = field(default_factory=list)
+    failures: list[Failed] = field(default_factory=list)
 
-    def become(self, state: State, at_ms: int, reason: str | None) -> None:
+    def become(
+        self, state: State, at_ms: int, reason: str | None, since_ms: int | None = None
+    ) -> None:
         active = state in {State.LEASED, State.WAITING}
         self.state, self.reason = state, reason
         self.due_ms = at_ms if active else None
-        self.ended_ms = None if active else at_ms
+        self.since_ms = since_ms if active else at_ms
 
     def leased_at(self, now_ms: int) -> bool:
         return self.state == State.LEASED and self.due_ms is not None and self.due_ms > now_ms
@@ -85,6 +112,8 @@ class Consumer:
     def fail(self, record: Record, now_ms: int, reason: str, delay_ms: int | None = None) -> State:
         """Count a failure: another try later, or the dead letters."""
         record.failure_count += 1
+        failed = Failed(record.generation, record.failure_count, reason, now_ms)
+        record.failures = [*record.failures, failed][-limits.FAILURES_KEPT :]
         if record.failure_count >= self.options.max_attempts:
             record.become(State.DEAD, now_ms, reason)
         else:
@@ -118,12 +147,14 @@ class Consumer:
 class Topic:
     """A topic: its messages by priority and number, its consumers by number."""
 
-    def __init__(self, name: str, retention_ms: int) -> None:
+    def __init__(self, topic_id: int, name: str, retention_ms: int) -> None:
+        self.id = topic_id
         self.name = name
         self.retention_ms = retention_ms
         self.paused = False
         self.messages: dict[Place, Message] = {}
         self.consumers: dict[int, Consumer] = {}
+        self.keys: dict[str, Key] = {}
 
     def end_seq(self, priority: int) -> int:
         return sum(place[0] == priority for place in self.messages)
@@ -131,23 +162,16 @@ class Topic:
     def priorities(self) -> list[int]:
         return sorted({priority for priority, _ in self.messages}, reverse=True)
 
-    def publish(
-        self, batches: Sequence[Batch], bodies: Sequence[Sequence[Body]], done: Sequence[Published]
-    ) -> None:
-        """Take over what was published; tags are drawn by chance, so they come from ``done``."""
-        ends = {batch.priority: self.end_seq(batch.priority) for batch in batches}
-        for batch, texts, published in zip(batches, bodies, done, strict=True):
-            assert (published.priority, published.count) == (batch.priority, len(texts))
-            assert published.first_seq == ends[batch.priority]
-            ends[batch.priority] += len(texts)
-            assert published.visible_ms == published.created_ms + batch.delay_ms
-            for index, body in enumerate(texts):
-                place = (batch.priority, published.first_seq + index)
-                self.messages[place] = Message(body, published.created_ms, published.tag)
-                for consumer in self.consumers.values():
-                    consumer.records[place] = record = Record()
-                    if batch.delay_ms:
-                        record.become(State.WAITING, published.visible_ms, None)
+    def message_id(self, place: Place) -> str:
+        return message_id(self.id, *place, self.messages[place].tag)
+
+    def add(self, place: Place, message: Message) -> None:
+        """Take in what was published; what is not visible at once goes into the bucket."""
+        self.messages[place] = message
+        for consumer in self.consumers.values():
+            consumer.records[place] = record = Record()
+            if message.visible_ms != message.created_ms:
+                record.become(State.WAITING, message.visible_ms, None)
 
     def claim(
         self, subscriber_id: int, limit: int, lease_ms: int, now_ms: int
@@ -161,7 +185,7 @@ class Topic:
             consumer.expire(now_ms, priority)
             for place in self._visible(consumer, priority, now_ms)[: limit - len(taken)]:
                 record = consumer.records[place]
-                record.become(State.LEASED, now_ms + lease_ms, record.reason)
+                record.become(State.LEASED, now_ms + lease_ms, record.reason, record.due_ms)
                 record.delivery_count += 1
                 record.generation += 1
                 taken.append((place, self.messages[place], record))
@@ -179,38 +203,73 @@ class Topic:
         return [place for due_ms, _, place in sorted(found) if due_ms <= now_ms]
 
     def settle(
-        self, subscriber_id: int, settlement: Settlement, handles: Iterable[Handle], now_ms: int
+        self,
+        subscriber_id: int,
+        settlement: Settlement | Sequence[Settlement],
+        handles: Sequence[Handle],
+        now_ms: int,
     ) -> list[Settled]:
         """Settle one after the other, each for itself."""
         consumer = self.consumers[subscriber_id]
-        return [self._settle_one(consumer, settlement, handle, now_ms) for handle in handles]
+        if isinstance(settlement, Settlement):
+            settlement = [settlement] * len(handles)
+        return [
+            self._settle_one(consumer, each, single, now_ms)
+            for each, handle in zip(settlement, handles, strict=True)
+            for single in singles([handle])
+        ]
 
     def _settle_one(
         self, consumer: Consumer, settlement: Settlement, handle: Handle, now_ms: int
     ) -> Settled:
         place = (handle.priority, handle.seq)
         record = consumer.records.get(place)
-        if record is None or record.state == State.PENDING or self.messages[place].block_gone:
+        if record is None or self.messages[place].block_gone:
             return Settled(Outcome.UNKNOWN)
-        proven = self._proves(place, record, handle)
-        if isinstance(settlement, Replay):  # Drop is one too
-            accepted = record.state in {State.WAITING, State.DEAD}
-        else:
-            accepted = record.leased_at(now_ms)
-        if proven and accepted:
+        if not self._names(consumer, place, handle):
+            return Settled(Outcome.UNKNOWN)
+        if not self._proves(record, handle):
+            return Settled(Outcome.LOST)
+        if self._accepts(settlement, record, now_ms):
             self._apply(consumer, settlement, place, record, now_ms)
             return Settled(Outcome.DONE, record.state, record.due_ms)
-        repeated = isinstance(settlement, Ack) and record.state == State.PROCESSED
-        if proven and repeated and handle.proof is not None:
-            return Settled(Outcome.DONE, State.PROCESSED)
-        return Settled(Outcome.UNKNOWN if handle.proof is None else Outcome.LOST)
+        match settlement:
+            case Ack() if record.state == State.PROCESSED and handle.proof is not None:
+                return Settled(Outcome.DONE, State.PROCESSED)
+            case Cancel() if record.state == State.CANCELLED:
+                return Settled(Outcome.DONE, State.CANCELLED)
+            case Cancel(leased=leased):
+                return Settled(Outcome.LOST if leased else Outcome.FINISHED)
+            case _:
+                return Settled(Outcome.UNKNOWN if handle.proof is None else Outcome.LOST)
 
-    def _proves(self, place: Place, record: Record, handle: Handle) -> bool:
+    def _names(self, consumer: Consumer, place: Place, handle: Handle) -> bool:
+        """Say whether it is a message of here. A generation comes from this process: no tag."""
+        return (
+            handle.topic_id in (None, self.id)
+            and handle.subscriber_id in (None, consumer.options.id)
+            and (isinstance(handle.proof, int) or handle.tag == self.messages[place].tag)
+        )
+
+    def _proves(self, record: Record, handle: Handle) -> bool:
         if handle.proof is None:
-            return handle.tag == self.messages[place].tag
+            return True
+        if record.state == State.PENDING:
+            return False  # it was never handed out
         if isinstance(handle.proof, int):
             return handle.proof == record.generation
-        return handle.tag == self.messages[place].tag and record.tokens[-1:] == [handle.proof]
+        return record.tokens[-1:] == [handle.proof]
+
+    def _accepts(self, settlement: Settlement, record: Record, now_ms: int) -> bool:
+        match settlement:
+            case Cancel(leased=False):
+                return record.state in {State.PENDING, State.WAITING, State.LEASED}
+            case Replay(dead_only=True):
+                return record.state == State.DEAD
+            case Replay():  # Drop is one too
+                return record.state in {State.WAITING, State.DEAD}
+            case _:
+                return record.leased_at(now_ms)
 
     def _apply(
         self, consumer: Consumer, settlement: Settlement, place: Place, record: Record, now_ms: int
@@ -222,13 +281,25 @@ class Topic:
                 consumer.fail(record, now_ms, error, delay_ms)
             case Extend(ms=ms):
                 assert record.due_ms is not None
+                ms = consumer.options.visibility_ms if ms is None else ms
                 due_ms = min(record.due_ms + ms, now_ms + LEASE_MS_MAX)
-                record.become(State.LEASED, due_ms, record.reason)
+                record.become(State.LEASED, due_ms, record.reason, record.since_ms)
             case Snooze(delay_ms=delay_ms):
                 record.become(State.WAITING, now_ms + delay_ms, record.reason)
             case Release():
                 record.delivery_count -= 1
-                record.become(State.WAITING, self.messages[place].created_ms, record.reason)
+                visible_ms = record.since_ms
+                if visible_ms is None:
+                    visible_ms = self.messages[place].created_ms
+                record.become(State.WAITING, visible_ms, record.reason)
+            case _:
+                self._overrule(settlement, record, now_ms)
+
+    def _overrule(self, settlement: Settlement, record: Record, now_ms: int) -> None:
+        """Apply what needs no lease."""
+        match settlement:
+            case Cancel(reason=reason):
+                record.become(State.CANCELLED, now_ms, reason)
             case Drop():
                 record.become(State.CANCELLED, now_ms, "dropped by an operator")
             case Replay():
@@ -239,7 +310,7 @@ class Topic:
                 raise AssertionError(settlement)
 
     def adopt_release(self, subscriber_id: int, handle: Handle, due_ms: int) -> None:
-        """Take over the visible time of a released message.
+        """Take over the visible time of a message that was handed out fresh and released.
 
         Messages that are released together come back together, where the first one was.
         """
@@ -250,7 +321,16 @@ class Topic:
             if priority == handle.priority and seq <= handle.seq
         }
         assert due_ms in created
-        self.consumers[subscriber_id].records[place].due_ms = due_ms
+        record = self.consumers[subscriber_id].records[place]
+        assert record.due_ms in {due_ms, self.messages[place].created_ms}
+        record.due_ms = due_ms
+
+    def cancel(self, place: Place, reason: str, now_ms: int) -> None:
+        """Give a message up for everybody who has not finished it."""
+        for consumer in self.consumers.values():
+            record = consumer.records.get(place)
+            if record is not None and self._accepts(Cancel(), record, now_ms):
+                record.become(State.CANCELLED, now_ms, reason)
 
     def statuses(self) -> list[SubscriberStatus]:
         return sorted(
@@ -261,6 +341,8 @@ class Topic:
                     consumer.count(State.LEASED),
                     consumer.count(State.DEAD),
                     consumer.paused,
+                    consumer.options.id,
+                    self.id,
                 )
                 for consumer in self.consumers.values()
             ),
@@ -282,23 +364,32 @@ class Topic:
                 message.block_gone = True
                 for consumer in self.consumers.values():
                     self._check_may_go(consumer.records.get(place), now_ms)
+                for key in self.keys.values():
+                    if key.place == place:
+                        key.delete_ms = key.created_ms + DAY_MS
+        self.keys = {
+            text: key
+            for text, key in self.keys.items()
+            if key.delete_ms is None or key.delete_ms > now_ms
+        }
 
     def _check_may_go(self, record: Record | None, now_ms: int) -> None:
         if record is None:  # published before this subscriber came
             return
         assert record.state in FINAL, "a message was deleted that somebody needs"
-        assert record.ended_ms is not None
-        assert now_ms >= record.ended_ms + self.retention_ms, "deleted too early"
+        assert record.since_ms is not None
+        assert now_ms >= record.since_ms + self.retention_ms, "deleted too early"
 
 
-def check_delivery(
-    delivery: Delivery, place: Place, message: Message, record: Record, now_ms: int
-) -> None:
-    """Compare what was handed out with what the model says."""
-    assert (delivery.priority, delivery.seq) == place
-    assert (delivery.body, delivery.created_ms) == (message.body, message.created_ms)
-    assert delivery.tag == message.tag
-    assert delivery.delivery_count == record.delivery_count
-    assert delivery.failure_count == record.failure_count
-    assert delivery.generation == record.generation
-    assert delivery.lease_expires_ms == record.due_ms
+def singles(handles: Iterable[Handle]) -> Iterator[Handle]:
+    """Yield a handle for each message that the handles name."""
+    for handle in handles:
+        for seq in range(handle.seq, handle.seq + handle.count):
+            yield Handle(
+                handle.priority,
+                seq,
+                handle.tag,
+                handle.proof,
+                handle.subscriber_id,
+                topic_id=handle.topic_id,
+            )

@@ -24,13 +24,17 @@ from blockqueue.storage import (
     SubscriberNotFound,
     TopicNotFound,
     Tx,
+    limits,
     pack_messages,
 )
 
 from . import storage_checks as checks
-from .storage_model import Consumer, Topic
+from . import storage_view_checks as view_checks
+from .storage_model import DAY_MS, Consumer, Topic
 
 TOPICS = ("left", "right")
+# So few that a walk comes to the limit.
+FAILURES_KEPT = 2
 # No jitter: it depends on how messages are grouped into runs, which the model knows not.
 OPTIONS = {
     "never-again": Subscriber("never-again", max_attempts=1, retry_jitter=0),
@@ -65,6 +69,8 @@ class TopologyMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self._patch = pytest.MonkeyPatch()
+        self._patch.setattr(limits, "FAILURES_KEPT", FAILURES_KEPT)
         self.directory = tempfile.mkdtemp(prefix="blockqueue-model-")
         self.clock = ManualClock()
         self.store = Store(self._path, clock=self.clock)
@@ -82,6 +88,7 @@ class TopologyMachine(RuleBasedStateMachine):
             self._end(Abandoned())
         self.store.close()
         shutil.rmtree(self.directory)
+        self._patch.undo()
 
     # What the rules are made of.
 
@@ -94,6 +101,9 @@ class TopologyMachine(RuleBasedStateMachine):
     @property
     def now_ms(self) -> int:
         return self.clock.now_ms() if self.tx is None else self.tx.now_ms
+
+    def forget_views(self) -> None:
+        """What was seen of a transaction was never there."""
 
     def consumers(self) -> list[tuple[int, int]]:
         return [(t, s) for t, topic in sorted(self.topics.items()) for s in sorted(topic.consumers)]
@@ -130,7 +140,7 @@ class TopologyMachine(RuleBasedStateMachine):
                 return
             made = storage.create_topic_in(tx, name, options, retention_ms)
             assert made.id not in self.topics, "a topic's number was used again"
-            self.topics[made.id] = topic = Topic(name, retention_ms)
+            self.topics[made.id] = topic = Topic(made.id, name, retention_ms)
             for found in storage.subscribers(tx, made.id):
                 topic.consumers[found.id] = Consumer(found)
 
@@ -184,7 +194,7 @@ class TopologyMachine(RuleBasedStateMachine):
     # Time and maintenance.
 
     @precondition(is_outside)
-    @rule(ms=st.sampled_from([1, 50, 399, 400, 1_000, 70_000]))
+    @rule(ms=st.sampled_from([1, 50, 399, 400, 1_000, 70_000, DAY_MS]))
     def time_passes(self, ms: int) -> None:
         self.clock.advance(ms)
 
@@ -246,6 +256,7 @@ class TopologyMachine(RuleBasedStateMachine):
     def end(self, fails: bool) -> None:
         if fails:
             self.topics = self._before
+            self.forget_views()
         self._end(Abandoned() if fails else None)
 
     def _end(self, error: Abandoned | None) -> None:
@@ -268,6 +279,8 @@ class TopologyMachine(RuleBasedStateMachine):
                     checks.check_records(snapshot, topic_id, topic, subscriber_id)
                     checks.check_conservation(snapshot, topic_id, subscriber_id)
                     checks.check_bucket(snapshot, topic_id, topic, subscriber_id)
+                    view_checks.check_failures(snapshot, topic, subscriber_id)
+                view_checks.check_keys(snapshot, topic)
             consumers = [
                 each for topic in self.topics.values() for each in topic.consumers.values()
             ]

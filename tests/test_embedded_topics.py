@@ -161,13 +161,16 @@ def test_a_bad_duration_is_refused_wherever_there_is_one(queue: BlockQueue, dura
         lambda: queue.create_topic("box", [Subscriber("worker", visibility=duration)]),
         lambda: queue.create_topic("box", [Subscriber("worker", retry_initial=duration)]),
         lambda: queue.create_topic("box", [Subscriber("worker", retry_max=duration)]),
-        lambda: queue.publish_many("cart", [Message("b", delay=duration)]),
         lambda: claim(queue, wait=duration),
         lambda: delivery.extend(duration),
         lambda: delivery.snooze(duration),
     ]
     if duration is not None:
-        uses += [lambda: claim(queue, lease=duration), lambda: delivery.nack(delay=duration)]
+        uses += [
+            lambda: queue.publish_many("cart", [Message("b", delay=duration)]),
+            lambda: claim(queue, lease=duration),
+            lambda: delivery.nack(delay=duration),
+        ]
     for use in uses:
         with pytest.raises(ValidationError):
             use()

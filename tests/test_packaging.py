@@ -57,7 +57,9 @@ def test_every_data_file_is_shipped() -> None:
     """A file that is not a module reaches the wheel only if package_data names it."""
     shipped = set[Path]()
     for package, patterns in read_setup()["options.package_data"].items():
-        folder = ROOT / ("api/facade" if package == "blockqueue" else package.split(".", 1)[1])
+        folder = ROOT / (
+            "api/facade" if package == "blockqueue" else package.split(".", 1)[1].replace(".", "/")
+        )
         for pattern in patterns.replace(",", " ").split():
             shipped.update(folder.glob(pattern))
 

@@ -35,7 +35,7 @@ from blockqueue.storage import (
 from blockqueue.storage._retries import retry_delay_ms
 
 from .storage_checks import check_lanes, read_runs
-from .storage_helpers import Queue, handles, open_queue
+from .storage_helpers import Queue, damage_block, handles, lose_block, open_queue
 
 
 @pytest.fixture
@@ -44,21 +44,6 @@ def queue(tmp_path: Path) -> Iterator[Queue]:
     made = open_queue(tmp_path, Subscriber("worker", max_attempts=3, retry_jitter=0))
     yield made
     made.store.close()
-
-
-def damage_block(store: Store, first_seq: int) -> None:
-    """Flip a bit in the middle of a block, as a bad disk does."""
-    with store.transaction() as tx:
-        (data,) = tx.rows("SELECT data FROM block WHERE first_seq = ?", (first_seq,))[0]
-        broken = bytearray(data)
-        broken[len(broken) // 2] ^= 1
-        tx.change("UPDATE block SET data = ? WHERE first_seq = ?", (bytes(broken), first_seq))
-
-
-def lose_block(store: Store, first_seq: int) -> None:
-    """Take a block away."""
-    with store.transaction() as tx:
-        tx.change("DELETE FROM block WHERE first_seq = ?", (first_seq,))
 
 
 def bodies(deliveries: list[Delivery]) -> list[object]:

@@ -145,7 +145,7 @@ def test_a_count_that_does_not_fit_the_messages_is_refused() -> None:
 
 def test_an_envelope_that_is_none_is_refused() -> None:
     """Sound compression around something else is damage as well."""
-    packed = pack_messages([["one", None, None, "too many"]])  # type: ignore[list-item]
+    packed = pack_messages([["one", None, None, None, "too many"]])  # type: ignore[list-item]
     data = pack_frame(*ADDRESS, 1, [(1, 0, 0, msgspec.Raw(packed))])
 
     with pytest.raises(CorruptBlock):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from blockqueue.storage import MessageRef, delivery_id, message_id, parse_id
+from blockqueue.storage import MessageRef, delivery_id, message_id, parse_id, public_id
 from blockqueue.storage._ids import receipt_token
 
 owners = st.integers(0, 2**34 - 1)
@@ -100,3 +100,26 @@ def test_a_receipt_differs_in_everything_it_is_made_of(
     assume(one != other)
 
     assert receipt_token(*one) != receipt_token(*other)
+
+
+@given(secret=secrets, number=st.integers(0, 2**40))
+def test_a_public_id_is_stable_and_names_one_thing(secret: bytes, number: int) -> None:
+    """The same in every process; another for another kind, number or file."""
+    shown = public_id(secret, "topic", number)
+
+    assert shown == public_id(secret, "topic", number) == str(uuid.UUID(shown))
+    assert (uuid.UUID(shown).version, uuid.UUID(shown).variant) == (8, uuid.RFC_4122)
+    others = [
+        public_id(secret, "subscriber", number),
+        public_id(secret, "topic", number + 1),
+        public_id(bytes(byte ^ 1 for byte in secret), "topic", number),
+    ]
+    assert len({shown, *others}) == 4
+
+
+def test_ten_thousand_public_ids_are_distinct() -> None:
+    """And none of them can be taken for a number's text that runs into its kind."""
+    shown = {public_id(bytes(32), "topic", number) for number in range(10_000)}
+
+    assert len(shown) == 10_000
+    assert public_id(bytes(32), "a,1", 2) != public_id(bytes(32), "a", 12)

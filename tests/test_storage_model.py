@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from blockqueue.storage import State, _cursors, _retention
@@ -16,29 +12,10 @@ from blockqueue.storage._settle import Settlement, _Lane
 from blockqueue.storage._store import Store
 
 from .storage_machine import StorageMachine
-
-# BLOCKQUEUE_MODEL_EXAMPLES=5000 walks for as long as somebody cares to wait.
-EXAMPLES = int(os.environ.get("BLOCKQUEUE_MODEL_EXAMPLES", 2 * settings().max_examples))
-
-WALKS = settings(
-    max_examples=EXAMPLES,
-    stateful_step_count=40,
-    # A walk is slow and draws much; that is what it is for.
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-
-# The same walks each time, no shrinking, nothing remembered: only whether it fails counts.
-CONTROL = settings(
-    WALKS,
-    max_examples=300,
-    derandomize=True,
-    database=None,
-    phases=[Phase.generate],
-    report_multiple_bugs=False,
-)
+from .storage_walks import ENDLESS, WALKS, Break, check_that_walks_catch
 
 
-@pytest.mark.timeout(0 if "BLOCKQUEUE_MODEL_EXAMPLES" in os.environ else 600)
+@pytest.mark.timeout(0 if ENDLESS else 600)
 def test_random_walks_agree_with_the_naive_model() -> None:
     """Whatever happens in whatever order, every delivery is where the model says."""
     run_state_machine_as_test(StorageMachine, settings=WALKS)
@@ -94,10 +71,7 @@ def forget_the_lease_hint(patch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_random_walks_catch_a_broken_storage(
-    breaks: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+    breaks: Break, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A test that cannot fail proves nothing: each of these faults makes it fail."""
-    breaks(monkeypatch)
-
-    with pytest.raises(AssertionError):
-        run_state_machine_as_test(StorageMachine, settings=CONTROL)
+    check_that_walks_catch(breaks, monkeypatch)

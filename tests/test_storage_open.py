@@ -23,6 +23,7 @@ from blockqueue.storage import (
     Store,
     Subscriber,
     Tx,
+    _schema,
     claim,
     claim_in,
     create_topic,
@@ -334,4 +335,34 @@ def test_a_lost_hints_file_is_made_up_for(tmp_path: Path) -> None:
     store = Store(tmp_path / "queue.db", clock=queue.clock)
 
     assert store.hints.lease_due_ms == held.lease_expires_ms
+    store.close()
+
+
+def test_an_empty_file_becomes_a_database(tmp_path: Path) -> None:
+    """One that was touched beforehand, or whose making was broken off, is led to this version."""
+    path = tmp_path / "queue.db"
+    path.touch()
+
+    store = Store(path)
+
+    with store.reading() as snapshot:
+        tables = {row[0] for row in snapshot.rows("SELECT name FROM sqlite_schema")}
+        assert snapshot.rows("PRAGMA user_version") == [(_schema.VERSION,)]
+    assert {model._meta.table_name for model in _schema.MODELS} <= tables
+    store.close()
+
+
+def test_a_migration_that_breaks_off_leaves_an_empty_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it or nothing: the next try begins anew."""
+    path = tmp_path / "queue.db"
+    monkeypatch.setattr(_schema, "_INDEXES", (*_schema._INDEXES, "CREATE nonsense"))
+    with pytest.raises(Exception, match="nonsense"):
+        Store(path)
+    monkeypatch.undo()
+
+    store = Store(path)
+
+    create_topic(store, "topic", [Subscriber("worker")])
     store.close()

@@ -30,7 +30,7 @@ def test_each_legal_step_leads_where_the_table_says(state: State, event: Event) 
     assert (moved.delivery_count, moved.failure_count, moved.generation) == (2, 1, 2)
     assert moved.reason is None
     active = moved.state in ACTIVE
-    assert (moved.due_ms, moved.ended_ms) == ((900, None) if active else (None, 900))
+    assert (moved.due_ms, moved.since_ms) == ((900, None) if active else (None, 900))
 
 
 @pytest.mark.parametrize(("state", "event"), ILLEGAL)

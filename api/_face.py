@@ -1,0 +1,49 @@
+"""What all parts of the embedded face stand on: the running queue of this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pykka import ActorRef
+
+from blockqueue import storage
+from blockqueue.actors import System
+from blockqueue.storage import Snapshot, Tx
+
+from ._opened import Opened
+
+R = TypeVar("R")
+
+
+class Face:
+    """A queue that is open, or opens itself anew after a fork."""
+
+    _opened: Opened
+    timeout: float
+
+    @property
+    def system(self) -> System:
+        """The running actors, for those who build on them."""
+        return self._opened.system()
+
+    def job(self, topic: str) -> ActorRef[Any]:
+        """Return the topic's actor, which answers ``blockqueue.actors.messages``.
+
+        Raises TopicNotFound.
+        """
+        return self.system.job(topic)
+
+    def change(self, run: Callable[[Tx], R]) -> R:
+        """Run ``run`` in a write transaction, with those of others; return its value."""
+        return self.system.change(run, self.timeout)
+
+
+def topic_id(snapshot: Snapshot, topic: str) -> int:
+    """Return a topic's number. Raises TopicNotFound."""
+    return storage.topic_named(snapshot, topic).id
+
+
+def subscriber_of(snapshot: Snapshot, topic: str, subscriber: str) -> storage.Subscriber:
+    """Return a subscriber of a topic. Raises TopicNotFound, SubscriberNotFound."""
+    return storage.subscriber_named(snapshot, topic_id(snapshot, topic), subscriber)
