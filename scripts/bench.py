@@ -25,7 +25,10 @@ from pathlib import Path
 
 import apsw
 import bench_backlog
+import bench_delivery
 import bench_http
+import bench_keys
+import bench_v1
 import bench_writes
 import click
 import msgspec
@@ -43,6 +46,13 @@ ROWS: dict[str, Callable[[Bench], list[Figure]]] = {
     "wake-all": bench_backlog.wake_all,
     "rows": bench_backlog.rows,
     "idle": bench_http.idle,
+    "v1-batches": bench_v1.batches,
+    "v1-cycle": bench_v1.cycle,
+    "random-acks": bench_delivery.random_acks,
+    "keys": bench_keys.keys,
+    "priorities": bench_delivery.priorities,
+    "counters": bench_delivery.counters,
+    "delayed": bench_delivery.delayed,
 }
 
 NOTES = """

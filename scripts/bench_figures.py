@@ -40,6 +40,16 @@ class Sizes(msgspec.Struct, frozen=True):
     park_s: float = 0.3
     backlog: int = 1_000_000
     acked: int = 200_000
+    #: Messages that are claimed and acked in a round.
+    cycled: int = 50_000
+    keys: int = 1_000_000
+    #: Messages leased at a time, acked one by one.
+    leased: int = 10_000
+    priorities: int = 50
+    runs: int = 100_000
+    #: Delayed messages, and over how many seconds they are spread.
+    delayed: int = 100_000
+    delayed_s: float = 60.0
     idle_s: float = 10.0
     #: The log has wrapped when it has so many pages: both sides checkpoint then.
     wal_pages: int = 1_000
@@ -55,6 +65,12 @@ QUICK = Sizes(
     fan_outs=5,
     backlog=100_000,
     acked=20_000,
+    cycled=10_000,
+    keys=50_000,
+    leased=2_000,
+    runs=10_000,
+    delayed=5_000,
+    delayed_s=3.0,
     idle_s=3.0,
 )
 
@@ -195,6 +211,7 @@ def ratio_of_rates(
     bound: Sequence[float],
     at_least: float | None,
     each: int = 1,
+    unit: str = "messages/s",
 ) -> Figure:
     """Judge two series of seconds per call by how fast ours is of the bound."""
     return Figure(
@@ -203,7 +220,7 @@ def ratio_of_rates(
         "×",
         each / median(ours),
         each / median(bound),
-        "messages/s",
+        unit,
         at_least=at_least,
     )
 

@@ -29,7 +29,7 @@ _PUBLISH = "/topics/cart/messages"
 _READ = "/topics/cart/subscribers/counter"
 
 
-def _make_topics(path: str, quiet: int = 0) -> None:
+def make_topics(path: str, quiet: int = 0) -> None:
     """Make the topic of the measurements, and so many that nobody publishes to."""
     with BlockQueue(path) as queue:
 
@@ -48,12 +48,12 @@ def _quiet_paths(count: int) -> list[str]:
 def posts(bench: Bench) -> list[Figure]:
     """Committed publishes over HTTP, against the same server that only parses them."""
     sizes, path = bench.sizes, bench.path("ours.db")
-    _make_topics(path)
+    make_topics(path)
     with (
         bench_server.ours(path) as server,
         bench_server.other("bound") as parsing,
         bench_server.other("canned") as canned,
-        loader(sizes.connections) as load,
+        loader(sizes.connections, "topics") as load,
     ):
         bench.warm_up(path, partial(load.run, server.port, 0.02))
         load.run(parsing.port, sizes.slice_s / 4)
@@ -82,7 +82,7 @@ def _per_request(load: Loader, server: bench_server.Served, seconds: float) -> t
 def wake(bench: Bench) -> list[Figure]:
     """From sending a publish until a parked long poll has it."""
     sizes, path = bench.sizes, bench.path("ours.db")
-    _make_topics(path)
+    make_topics(path)
     (message,) = messages(1)
     publish = post(_PUBLISH, {"message": message})
     spent_ms: list[float] = []
@@ -127,7 +127,7 @@ def parked(bench: Bench) -> list[Figure]:
     sizes = bench.sizes
     paths = bench.path("parked.db"), bench.path("none.db")
     for path in paths:
-        _make_topics(path, sizes.polls)
+        make_topics(path, sizes.polls)
     with bench_server.ours(paths[0]) as server, bench_server.ours(paths[1]) as quiet:
         polls = park(server.port, _quiet_paths(sizes.polls))
         server.rest()
@@ -153,7 +153,7 @@ def parked(bench: Bench) -> list[Figure]:
 def idle(bench: Bench) -> list[Figure]:
     """What a server does while its topics are quiet and its polls are parked."""
     sizes, path, count = bench.sizes, bench.path("ours.db"), Path(bench.path("statements"))
-    _make_topics(path, sizes.polls)
+    make_topics(path, sizes.polls)
     with bench_server.other("traced", path, os.fspath(count)) as server:
         polls = park(server.port, _quiet_paths(sizes.polls))
         server.rest()

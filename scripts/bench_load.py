@@ -1,5 +1,7 @@
 """A cheap HTTP client on raw sockets; as a program, the load for the HTTP benchmark.
 
+    python bench_load.py topics|v1|v1-batch    # what is published
+
 It reads orders from its standard input, one a line: port, connections, seconds. It answers each
 with how many requests were answered and in how many seconds. A client like the usual libraries
 would need more processor time than the server that it is to measure.
@@ -14,18 +16,23 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from bench_figures import messages
 
+BATCH = 100
+OK = b"HTTP/1.1 200"
 _HOST = "127.0.0.1"
-_OK = b"HTTP/1.1 200"
 
 
 def post(path: str, body: object) -> bytes:
     """Return the bytes of a POST request with a JSON body."""
-    encoded = json.dumps(body).encode()
+    return post_encoded(path, json.dumps(body).encode())
+
+
+def post_encoded(path: str, encoded: bytes) -> bytes:
     head = f"POST {path} HTTP/1.1\r\nHost: {_HOST}\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(encoded)}\r\n\r\n".encode() + encoded
 
@@ -53,7 +60,7 @@ class Client:
             if not received:
                 raise RuntimeError("the server closed the connection")
             data += received
-        if not data.startswith(_OK):
+        if not data.startswith(OK):
             raise RuntimeError(f"the server answered {data!r}")
         return body
 
@@ -88,11 +95,21 @@ def park(port: int, paths: Sequence[str]) -> list[Client]:
     return clients
 
 
-def load(port: int, connections: int, seconds: float) -> tuple[int, float]:
+def _publish(kind: str) -> tuple[bytes, bytes]:
+    """Return a request, and how its answers end: that much is enough to know a whole one."""
+    batch = [{"message": each} for each in messages(BATCH)]
+    if kind == "topics":
+        return post("/topics/cart/messages", batch[0]), b'"success"}'
+    if kind == "v1":
+        return post("/v1/topics/cart/messages?wait_for=commit", batch[0]), b"}}"
+    assert kind == "v1-batch"
+    return post("/v1/topics/cart/messages/batch?wait_for=commit", batch), b"}]}"
+
+
+def load(kind: str, port: int, connections: int, seconds: float) -> tuple[int, float]:
     """Send the same publish on all connections again and again; return how often, how long."""
-    (message,) = messages(1)
-    request = post("/topics/cart/messages", {"message": message})
-    sockets = {s.fileno(): s for s in (_connect(port) for _ in range(connections))}
+    request, end = _publish(kind)
+    sockets = {s.fileno(): s for s in (connect(port) for _ in range(connections))}
     parts = dict.fromkeys(sockets, b"")
     poll = select.epoll()
     for fd, connection in sockets.items():
@@ -103,8 +120,8 @@ def load(port: int, connections: int, seconds: float) -> tuple[int, float]:
     while sockets:
         for fd, _ in poll.poll(1):
             data = parts[fd] + sockets[fd].recv(65536)
-            if not data.endswith(b'"success"}'):
-                if not data or not _OK.startswith(data[: len(_OK)]):
+            if not data.endswith(end):
+                if not data or not OK.startswith(data[: len(OK)]):
                     raise RuntimeError(f"the server answered {data!r}")
                 parts[fd] = data
                 continue
@@ -118,34 +135,37 @@ def load(port: int, connections: int, seconds: float) -> tuple[int, float]:
     return answered, now - started
 
 
-def _connect(port: int) -> socket.socket:
+def connect(port: int) -> socket.socket:
     connection = socket.create_connection((_HOST, port), timeout=60)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
 
 
 class Loader:
-    """The load in a process of its own."""
+    """A load in a process of its own."""
 
     def __init__(self, process: subprocess.Popen[str], connections: int) -> None:
         self._process = process
         self._connections = connections
 
-    def run(self, port: int, seconds: float) -> tuple[int, float]:
-        """Load the server at ``port``; return how many requests were answered in what time."""
+    def run(self, port: int, amount: float) -> tuple[int, float]:
+        """Load the server at ``port``; return how much was answered in how many seconds.
+
+        ``amount`` is the program's: seconds, or messages.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(f"{port} {self._connections} {seconds}\n")
+        self._process.stdin.write(f"{port} {self._connections} {amount}\n")
         self._process.stdin.flush()
         answered, spent = self._process.stdout.readline().split()
         return int(answered), float(spent)
 
 
 @contextmanager
-def loader(connections: int) -> Iterator[Loader]:
+def loader(connections: int, kind: str, program: str = __file__) -> Iterator[Loader]:
     """Start a process that asks for so much as so many connections can, when told to."""
     pipe = subprocess.PIPE
-    command = [sys.executable, __file__]
+    command = [sys.executable, program, kind]
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
         try:
             yield Loader(process, connections)
@@ -153,7 +173,12 @@ def loader(connections: int) -> Iterator[Loader]:
             process.terminate()
 
 
-if __name__ == "__main__":
+def take_orders(load: Callable[[int, int, float], tuple[int, float]]) -> None:
+    """Do what each line of the standard input says."""
     for line in sys.stdin:
-        port, connections, seconds = line.split()
-        print(*load(int(port), int(connections), float(seconds)), flush=True)
+        port, connections, amount = line.split()
+        print(*load(int(port), int(connections), float(amount)), flush=True)
+
+
+if __name__ == "__main__":
+    take_orders(partial(load, sys.argv[1]))

@@ -100,7 +100,6 @@ def _serve_bound() -> None:
     app: falcon.App[Any, Any] = falcon.App()
     app.req_options.strip_url_path_trailing_slash = True
     app.req_options.keep_blank_qs_values = True
-    _envelope.install(app)
     app.add_route("/topics/{topic}/messages", _ParseOnly())
     server = Server(app, host=HOST, port=0, threads=THREADS, on_stop=lambda: None)
     stop_on_signals(server)

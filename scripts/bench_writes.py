@@ -57,6 +57,12 @@ def _bare_blocks(path: str) -> Callable[[], None]:
     return _committing(connection, sql, lambda n: (1, 0, n * _BATCH, _BATCH, data))
 
 
+def bare_rows(path: str, message: str) -> Callable[[], None]:
+    """Return a call that commits one message as a row again and again."""
+    connection = bare_connection(path, _MESSAGE_TABLE)
+    return _committing(connection, "INSERT INTO message (data) VALUES (?)", lambda _: (message,))
+
+
 def publish_many(bench: Bench) -> list[Figure]:
     """publish_many of 100 by one caller, against a bare transaction with the same block."""
     batch = messages(_BATCH)
@@ -119,11 +125,7 @@ def singles(bench: Bench) -> list[Figure]:
     """Single durable publishes from many threads, against one row a commit from one."""
     sizes = bench.sizes
     (message,) = messages(1)
-    bare = _committing(
-        bare_connection(bench.path("bare.db"), _MESSAGE_TABLE),
-        "INSERT INTO message (data) VALUES (?)",
-        lambda _: (message,),
-    )
+    bare = bare_rows(bench.path("bare.db"), message)
     ours: list[float] = []
     bound: list[float] = []
     with BlockQueue(bench.path("ours.db")) as queue:

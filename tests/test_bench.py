@@ -40,6 +40,13 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
         park_s=0.05,
         backlog=2_000,
         acked=1_000,
+        cycled=1_000,
+        keys=1_000,
+        leased=1_000,
+        priorities=3,
+        runs=20,
+        delayed=100,
+        delayed_s=0.1,
         idle_s=0.1,
         wal_pages=1,
     )
@@ -49,8 +56,11 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
     return module
 
 
-IN_PROCESS = ("publish-many", "cycle", "singles", "fan-out", "rows", "wake-all")
-WITH_CHILDREN = ("posts", "wake", "parked", "backlog", "idle")
+IN_PROCESS = (
+    *("publish-many", "cycle", "singles", "fan-out", "rows", "wake-all"),
+    *("random-acks", "keys", "priorities", "counters", "delayed"),
+)
+WITH_CHILDREN = ("posts", "wake", "parked", "backlog", "idle", "v1-batches", "v1-cycle")
 
 
 def check_row(bench: Any, folder: Path, row: str) -> None:
