@@ -76,15 +76,26 @@ class Report(msgspec.Struct):
 
 def run(plan: Plan, folder: Path, say: Callable[[str], None] = lambda text: None) -> Report:
     """Run a campaign in ``folder``, which keeps the database, the log and the journal."""
-    return _Campaign(plan, folder, say).run()
+    return Campaign(plan, folder, say).run()
 
 
-class _Campaign:
-    def __init__(self, plan: Plan, folder: Path, say: Callable[[str], None]) -> None:
+class Campaign:
+    """Cycles of one fault. ``server``: another one than ``blockqueue serve`` in ``folder``."""
+
+    #: A cycle lasts that long, at random.
+    strike_after_s = KILL_AFTER_S
+
+    def __init__(
+        self,
+        plan: Plan,
+        folder: Path,
+        say: Callable[[str], None],
+        server: ServerProcess | None = None,
+    ) -> None:
         self.plan = plan
         self.say = say
         self.report = Report(plan)
-        self.server = ServerProcess(folder, control=plan.control)
+        self.server = server or ServerProcess(folder, control=plan.control)
         self.journal = Journal(folder / "journal.jsonl")
         self.gate = Gate()
         self.random = Random(plan.seed)
@@ -93,8 +104,7 @@ class _Campaign:
     def run(self) -> Report:
         started = time.monotonic()
         try:
-            self._start()
-            self._create_topic()
+            self.prepare()
             with self._clients(Consumer, self.plan.consumers, "consumer"):
                 self._cycles()
             self._stop()
@@ -106,6 +116,11 @@ class _Campaign:
             self.journal.close()
         self.report.seconds = time.monotonic() - started
         return self.report
+
+    def prepare(self) -> None:
+        """Start the server with what the clients need."""
+        self.start()
+        self._create_topic()
 
     def _cycles(self) -> None:
         """Kill and restart; drain from time to time, and at the end."""
@@ -121,17 +136,21 @@ class _Campaign:
             self._judge(drained=True)
             self.say(f"{self.report.kills} of {self.plan.cycles} cycles, {self._summary()}")
 
+    def strike(self) -> None:
+        """Do what this campaign is about; the server is dead afterwards."""
+        self.server.kill()
+
     def _kill_one(self) -> None:
-        """Let the clients work for a random while, kill the server and start it again."""
-        self.pause.wait(self.random.uniform(*KILL_AFTER_S))
+        """Let the clients work for a random while, strike, and start the server again."""
+        self.pause.wait(self.random.uniform(*self.strike_after_s))
         if self.server.has_ended():
             raise RuntimeError(f"the server ended by itself: {self.server.last_words()}")
-        self.server.kill()
+        self.strike()
         self.gate.serving.clear()
         self.report.kills += 1
-        self._start()
+        self.start()
 
-    def _start(self) -> None:
+    def start(self) -> None:
         ready_s = self.server.start()
         self.gate.serving.set()
         self.report.slowest_ready_s = max(self.report.slowest_ready_s, ready_s)
@@ -186,7 +205,7 @@ class _Campaign:
         empty_since: float | None = None
         while empty_since is None or time.monotonic() - empty_since < steady_s:
             counters = http.ask("GET", f"/topics/{TOPIC}/subscribers").body
-            empty = _is_empty(counters)
+            empty = is_empty(counters)
             empty_since = (empty_since or time.monotonic()) if empty else None
             if time.monotonic() - started > DRAIN_MAX_S:
                 said = counters.decode(errors="replace")
@@ -217,6 +236,7 @@ class _Statuses(msgspec.Struct):
     data: list[_Status]
 
 
-def _is_empty(counters: bytes) -> bool:
+def is_empty(counters: bytes) -> bool:
+    """Tell by the answer about a topic's subscribers whether they have nothing left."""
     statuses = msgspec.json.decode(counters, type=_Statuses).data
     return all(each.unpublished_message + each.unacked_message == 0 for each in statuses)

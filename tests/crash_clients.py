@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import threading
 import time
 import traceback
@@ -58,10 +59,16 @@ class Journal:
         """Begin to count the backlog anew: there is none."""
         with self._lock:
             self._counts.clear()
+            self._sync()
 
     def close(self) -> None:
         with self._lock:
+            self._sync()
             self._file.close()
+
+    def _sync(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
 
 class Unsent(Exception):

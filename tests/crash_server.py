@@ -57,16 +57,27 @@ def free_port() -> int:
 class ServerProcess:
     """``blockqueue serve`` on one database and port, started and killed again and again.
 
-    ``control``: a server that is broken on purpose, see ``crash_control``.
+    ``control``: a server that is broken on purpose, see ``crash_control``. ``program``: what
+    Python runs instead. ``database``: where it is, if not in ``folder``. ``prefix``: a command
+    that runs the server's.
     """
 
-    def __init__(self, folder: Path, *, control: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        control: bool = False,
+        program: Sequence[str] = ("-m", "blockqueue"),
+        database: Path | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
         self.port = free_port()
+        self.database = database or folder / "queue.db"
         self._log = folder / "server.log"
         self._environment = child_environment(folder)
-        program = [str(CONTROL)] if control else ["-m", "blockqueue"]
+        program = [str(CONTROL)] if control else program
         self._command: Sequence[str] = [
-            *(sys.executable, *program, "serve", "--db", str(folder / "queue.db")),
+            *(*prefix, sys.executable, *program, "serve", "--db", str(self.database)),
             *("--host", HOST, "--port", str(self.port), "--threads", str(THREADS)),
         ]
         self._process: subprocess.Popen[bytes] | None = None
@@ -110,6 +121,19 @@ class ServerProcess:
     def has_ended(self) -> bool:
         """Tell whether it has ended without being told to."""
         return self._process is None or self._process.poll() is not None
+
+    @property
+    def pid(self) -> int | None:
+        """The process that was started; None when there is none."""
+        return None if self._process is None else self._process.pid
+
+    def wait(self, timeout_s: float) -> int | None:
+        """Wait until it ends by itself; return its exit code, or None if it goes on."""
+        assert self._process is not None
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
 
     def kill(self) -> None:
         """Kill it with all its children, as a power switch would."""

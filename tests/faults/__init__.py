@@ -1,0 +1,1 @@
+"""The campaign of faults: one module a fault."""
