@@ -161,6 +161,11 @@ class System:
             raise QueueClosed("the queue is closing") from error
         return promise.result(timeout)
 
+    def start_change(self, run: Callable[[Tx], R]) -> Promise[R]:
+        """Do the same as ``change``, on another thread; the promise is what it returns."""
+        self._check_open()
+        return self._engine.change(run)
+
     def reading(self) -> AbstractContextManager[Snapshot]:
         """Open a consistent view of the database."""
         self._check_open()

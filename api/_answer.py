@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import falcon
 
+from blockqueue.storage import BlockQueueError, RateLimited, Unauthorized
+
 JSON = "application/json"
 # What a client may do about these is: try again, after so many seconds.
 _RETRY_AFTER = {429: "1", 503: "1", 507: "5"}
@@ -35,6 +37,15 @@ def headers_of(error: falcon.HTTPError) -> Headers:
     """Return the headers that an error brings along."""
     own: Any = error.headers or {}
     return tuple(dict(own).items())
+
+
+def remedy(error: BlockQueueError) -> Headers:
+    """Return the header that says what may help: a token, or to try again later."""
+    if isinstance(error, Unauthorized):
+        return (("WWW-Authenticate", "Bearer"),)
+    if isinstance(error, RateLimited):
+        return (("Retry-After", str(error.retry_after)),)
+    return retry_after(error.status)
 
 
 def retry_after(status: int) -> Headers:

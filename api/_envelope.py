@@ -11,7 +11,7 @@ import msgspec
 
 from blockqueue.storage import BlockQueueError, ValidationError
 
-from ._answer import Answer, headers_of, retry_after
+from ._answer import Answer, headers_of, remedy, retry_after
 
 logger = logging.getLogger("blockqueue")
 
@@ -62,7 +62,7 @@ def refusal(error: BaseException) -> Answer:
         return _refusal(500, "internal error")
     if error.status >= 500:
         logger.error("a request was refused: %s", error)
-    return _refusal(error.status, str(error))
+    return Answer(error.status, failure(error.status, str(error)), remedy(error))
 
 
 def _refusal(status: int, text: str) -> Answer:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import falcon
 
 from blockqueue.storage import BlockQueueError
 
+from ._needs import OBSERVE, OPEN, Needs
 from .queue import BlockQueue
 
 _BACKLOG_MAX = 0.9
@@ -16,12 +17,16 @@ _BACKLOG_MAX = 0.9
 class LivezResource:
     """GET /livez: 200 while the process serves, while it stops too."""
 
+    needs: ClassVar[Needs] = {"GET": OPEN}
+
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         resp.data = b""
 
 
 class ReadyzResource:
     """GET /readyz: 200, or 503 and why not."""
+
+    needs: ClassVar[Needs] = {"GET": OBSERVE}
 
     def __init__(self, queue: BlockQueue) -> None:
         self._queue = queue

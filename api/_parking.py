@@ -23,10 +23,11 @@ from waitress.task import Task as WaitressTask
 from waitress.task import WSGITask
 
 from blockqueue.actors import Promise
-from blockqueue.storage import BackPressure, Unavailable, limits
+from blockqueue.storage import BackPressure, Refused, Unavailable, limits
 
 from ._answer import Answer
 from ._refusals import Parser, RefusalTask
+from ._visits import Visit, visit_of
 
 logger = logging.getLogger("blockqueue")
 
@@ -58,6 +59,7 @@ class Parked(BaseException):
         timeout: float,
         give_back: Callable[[Any], object] | None = None,
         poll: bool = False,
+        visit: Visit | None = None,
     ) -> None:
         super().__init__()
         self.promise = promise
@@ -65,21 +67,38 @@ class Parked(BaseException):
         self._refuse = refuse
         self.give_back = give_back
         self.poll = poll
+        self._visit = visit
         self.deadline = math.inf if poll else time.monotonic() + timeout
 
     def answer(self) -> Answer:
         """Return what to say, now that the promise is done."""
+        answer = self._answer()
+        self.ended(answer.status)
+        return answer
+
+    def _answer(self) -> Answer:
         if self.promise.error is not None:
             return self._refuse(self.promise.error)
         try:
+            if self.poll and self._visit is not None:
+                self._visit.check_still()  # it may have waited for long
             return self._render(self.promise.value)
+        except Refused as error:
+            self.undo()
+            return self._refuse(error)
         except Exception as error:
             return self._refuse(error)
 
     def undo(self) -> None:
         """The client does not get the answer."""
-        if self.give_back is not None and self.promise.error is None and self.promise.value:
-            self.give_back(self.promise.value)
+        give_back, self.give_back = self.give_back, None
+        if give_back is not None and self.promise.error is None and self.promise.value:
+            give_back(self.promise.value)
+
+    def ended(self, status: int | None) -> None:
+        """Note how the request has ended; None: nobody was there to get the answer."""
+        if self._visit is not None:
+            self._visit.ended(status)
 
 
 def answer_later(
@@ -93,8 +112,11 @@ def answer_later(
 
     Options are those of ``Parked``. Under another server than ours the thread waits.
     """
-    parked = Parked(promise, render, refuse, **options)
+    visit = visit_of(req)
+    parked = Parked(promise, render, refuse, visit=visit, **options)
     seat: Seat | None = req.env.get(SEAT)
+    if visit is not None and not promise.is_done:
+        visit.park(promise, poll=parked.poll)
     if seat is not None and not promise.is_done:
         raise parked
     promise.result(math.inf if parked.poll else options["timeout"])
@@ -265,6 +287,8 @@ class Channel(HTTPChannel):
             super().service()
         except Parked as waiting:
             self._park(waiting)
+        if parked is not None:
+            parked.ended(None)  # unless it was answered
 
     def _park(self, parked: Parked) -> None:
         self._waiting = parked

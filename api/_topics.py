@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import falcon
 import msgspec
@@ -24,8 +24,10 @@ from ._answer import Answer, give
 from ._durations import milliseconds
 from ._envelope import SUCCESS, first_value, refusal, success
 from ._messages import Message
+from ._needs import CONSUME, CREATE, MANAGE, OBSERVE, PUBLISH, Needs
 from ._options import Subscriber
 from ._parking import answer_later
+from ._visits import check_creates
 from .queue import BlockQueue
 
 _READ_LIMIT = 10
@@ -78,14 +80,19 @@ class _Resource:
 class TopicsResource(_Resource):
     """POST /topics"""
 
+    needs: ClassVar[Needs] = {"POST": CREATE}
+
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         body = first_value(_topic, req.bounded_stream.read())
+        check_creates(req, body.name)
         self._queue.create_topic(body.name, [_options(each) for each in body.subscribers])
         resp.data = SUCCESS
 
 
 class TopicResource(_Resource):
     """DELETE /topics/{topic}"""
+
+    needs: ClassVar[Needs] = {"DELETE": MANAGE}
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, topic: str) -> None:
         self._queue.delete_topic(topic)
@@ -94,6 +101,8 @@ class TopicResource(_Resource):
 
 class SubscribersResource(_Resource):
     """GET and POST /topics/{topic}/subscribers"""
+
+    needs: ClassVar[Needs] = {"GET": OBSERVE, "POST": MANAGE}
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, topic: str) -> None:
         resp.data = success(
@@ -116,6 +125,8 @@ class SubscribersResource(_Resource):
 class MessagesResource(_Resource):
     """POST /topics/{topic}/messages"""
 
+    needs: ClassVar[Needs] = {"POST": PUBLISH}
+
     def on_post(self, req: falcon.Request, resp: falcon.Response, topic: str) -> None:
         body = first_value(_message, req.bounded_stream.read())
         promise = self._queue.start_publish(topic, [Message(body.message)])
@@ -124,6 +135,8 @@ class MessagesResource(_Resource):
 
 class SubscriberResource(_Resource):
     """GET (read, by long poll) and DELETE /topics/{topic}/subscribers/{sub}"""
+
+    needs: ClassVar[Needs] = {"GET": CONSUME, "DELETE": MANAGE}
 
     def on_get(
         self, req: falcon.Request, resp: falcon.Response, topic: str, subscriber: str
@@ -147,6 +160,8 @@ class SubscriberResource(_Resource):
 
 class MessageResource(_Resource):
     """DELETE /topics/{topic}/subscribers/{sub}/messages/{id}: the acknowledgement"""
+
+    needs: ClassVar[Needs] = {"DELETE": CONSUME}
 
     def on_delete(
         self,

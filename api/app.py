@@ -8,13 +8,27 @@ import falcon
 
 from blockqueue.api import _envelope, _health, _topics
 from blockqueue.api._answer import give
+from blockqueue.api._audit import Audit
+from blockqueue.api._auth import Auth, Mode
 from blockqueue.api.queue import BlockQueue
 from blockqueue.api.v1 import _problem, docs, openapi, routes
 
 
-def create_app(queue: BlockQueue) -> falcon.App[Any, Any]:
-    """Return the application that serves ``queue`` by the HTTP contracts."""
-    app: falcon.App[Any, Any] = falcon.App()
+def create_app(
+    queue: BlockQueue, *, auth: Mode = "auto", audit_log: str | None = None
+) -> falcon.App[Any, Any]:
+    """Return the application that serves ``queue`` by the HTTP contracts.
+
+    Args:
+        auth: whether who asks needs a token: ``"auto"``, as soon as ``queue.tokens`` has had
+            one; ``"required"``, always; ``"off"``, never.
+        audit_log: a file for the audit log; by default it goes to the logger
+            ``blockqueue.audit``.
+
+    Raises:
+        OSError: the audit log cannot be opened.
+    """
+    app: falcon.App[Any, Any] = falcon.App(middleware=Auth(queue, auth, Audit(audit_log)))
     app.req_options.strip_url_path_trailing_slash = True
     app.req_options.keep_blank_qs_values = True
     app.add_error_handler(Exception, _on_error)

@@ -11,6 +11,7 @@ import blockqueue
 
 from .cli_retries import retries
 from .cli_serve import serve
+from .cli_token import token
 
 
 @click.group(
@@ -29,3 +30,4 @@ def main() -> None:
 
 main.add_command(serve)
 main.add_command(retries)
+main.add_command(token)

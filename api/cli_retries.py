@@ -256,7 +256,7 @@ def _check_options(action: str | None, both: bool, dry_run: bool, rate: float | 
         raise click.UsageError("--dry-run and --rate go with --replay or --drop")
 
 
-def _check_database(path: str) -> None:
+def check_database(path: str) -> None:
     """Refuse to make a database out of a typing error."""
     if not os.path.isfile(path):
         raise _NoDatabase(f"there is no database {path}")
@@ -305,7 +305,7 @@ def retries(
     """
     action = "replay" if replay else "drop" if drop else None
     _check_options(action, replay and drop, dry_run, rate)
-    _check_database(db)
+    check_database(db)
     try:
         with BlockQueue(db) as queue:
             wanted = _wanted_ids(queue, topic, subscriber, ids)

@@ -13,6 +13,7 @@ from blockqueue.actors import BYTES_MAX, MESSAGES_MAX, System
 from ._looking import Looking
 from ._opened import Opened
 from ._publishing import Publishing
+from ._tokens import Tokens
 from ._topology import Topology
 
 
@@ -67,6 +68,11 @@ class BlockQueue(Topology, Publishing, Looking):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    @property
+    def tokens(self) -> Tokens:
+        """Who may do what over HTTP. Nobody needs a token before the first one is made."""
+        return Tokens(self)
 
     def close(self) -> bool:
         """Answer who waits, write what was admitted, and close. Safe to call again.

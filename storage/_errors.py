@@ -7,7 +7,8 @@
     │   ├── SubscriberNotFound
     │   ├── MessageNotFound
     │   ├── DeliveryNotFound
-    │   └── ScheduleNotFound
+    │   ├── ScheduleNotFound
+    │   └── TokenNotFound
     ├── Conflict
     │   ├── AlreadyExists
     │   ├── NoSubscribers
@@ -16,6 +17,10 @@
     │   ├── StaleVersion
     │   ├── Finished
     │   └── LeaseLost
+    ├── Refused                  over HTTP: who asks may not, or not so much
+    │   ├── Unauthorized
+    │   ├── Forbidden
+    │   └── RateLimited
     ├── BackPressure             too much is waiting to be written: try later
     ├── Unavailable              nothing was written
     │   ├── QueueClosed
@@ -80,6 +85,10 @@ class ScheduleNotFound(NotFound):
     """The topic has no such schedule."""
 
 
+class TokenNotFound(NotFound):
+    """There is no token of that name that is not revoked."""
+
+
 class Conflict(BlockQueueError):
     """The state of the queue does not allow it."""
 
@@ -120,6 +129,35 @@ class LeaseLost(Conflict):
     def __init__(self, text: str, lost: Sequence[str] = ()) -> None:
         super().__init__(text)
         self.lost = tuple(lost)
+
+
+class Refused(BlockQueueError):
+    """A server has refused a request for what its token is, or is not. Nothing was done."""
+
+
+class Unauthorized(Refused):
+    """The request has no token, or one that is unknown, expired or revoked."""
+
+    code = "unauthorized"
+    status = 401
+
+
+class Forbidden(Refused):
+    """The token has no scope for it."""
+
+    code = "forbidden"
+    status = 403
+
+
+class RateLimited(Refused):
+    """The token has asked for more than its limits allow. Try again after ``retry_after`` s."""
+
+    code = "rate_limited"
+    status = 429
+
+    def __init__(self, text: str, retry_after: int = 1) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
 
 
 class BackPressure(BlockQueueError):

@@ -230,12 +230,33 @@ class ScheduleRun(_Table):
     tag = BigIntegerField(null=True)
 
 
+class Token(_Table):
+    """Who may do what over HTTP. Never removed; only the hash of the token is here.
+
+    ``scopes`` is a JSON list of text. The limits are a TokenLimits; NULL: none.
+    """
+
+    id = AutoIncrementField()  # never reused: audit logs name it
+    name = TextField()
+    digest = BlobField()
+    scopes = TextField()
+    requests_per_s = FloatField(null=True)
+    bytes_per_s = FloatField(null=True)
+    polls = IntegerField(null=True)
+    in_flight = IntegerField(null=True)
+    created_ms = BigIntegerField()
+    expires_ms = BigIntegerField(null=True)
+    revoked_ms = BigIntegerField(null=True)
+    used_ms = BigIntegerField(null=True)
+    from_file = IntegerField()
+
+
 # "blkq": tells our files from other programs' SQLite files.
 _APPLICATION_ID = 0x626C6B71
 
 MODELS = (
     *(Meta, Topic, Subscriber, Lane, Block, Cursor, Delivery),
-    *(Idempotency, Failure, Schedule, ScheduleRun),
+    *(Idempotency, Failure, Schedule, ScheduleRun, Token),
 )
 
 _INDEXES = (
@@ -257,6 +278,8 @@ _INDEXES = (
     "CREATE INDEX schedule_run_running ON schedule_run (schedule_id) WHERE status = 0",
     "CREATE INDEX schedule_run_finished ON schedule_run (finished_ms)"
     " WHERE finished_ms IS NOT NULL",
+    "CREATE UNIQUE INDEX token_name ON token (name) WHERE revoked_ms IS NULL",
+    "CREATE UNIQUE INDEX token_digest ON token (digest)",
 )
 
 

@@ -98,10 +98,30 @@ def test_the_commands_for_operators_run(tmp_path: Path) -> None:
         run([sys.executable, "-m", "blockqueue", *words])
 
 
+def test_the_token_commands_run(tmp_path: Path) -> None:
+    """In their order: what is revoked was made before."""
+    commands = [
+        line.split()[1:]
+        for kind, text in BLOCKS
+        if kind == ""
+        for line in text.splitlines()
+        if line.startswith("blockqueue token")
+    ]
+    assert [words[1] for words in commands] == ["create", "create", "list", "revoke"]
+    for words in commands:
+        subprocess.run(
+            [sys.executable, "-m", "blockqueue", *words],
+            cwd=tmp_path,
+            capture_output=True,
+            timeout=30,
+            check=True,
+        )
+
+
 def test_every_option_of_the_server_is_in_the_table() -> None:
-    """The table names each option and its environment variable, and no other."""
+    """The table names each option, its environment variable and default, and no other."""
     from blockqueue.api.cli_serve import serve
 
-    named = re.findall(r"^\| `(--\w+)` \| `(\w+)` \| `(.+)` \|$", README, re.MULTILINE)
+    named = re.findall(r"^\| `(--[\w-]+)` \| `(\w+)` \| `(.+)` \|$", README, re.MULTILINE)
     found = [(each.opts[0], each.envvar, str(each.default)) for each in serve.params]
     assert named == found

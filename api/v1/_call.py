@@ -11,6 +11,7 @@ import msgspec
 from blockqueue.actors import Promise
 from blockqueue.api._answer import Answer, Headers
 from blockqueue.api._parking import answer_later
+from blockqueue.api._visits import check_creates
 from blockqueue.api.queue import BlockQueue
 from blockqueue.storage import public_id
 
@@ -63,6 +64,10 @@ class Call:
             self.queue.job(topic)
         else:
             self.queue.topic(topic)
+
+    def check_creates(self, topic: str) -> None:
+        """Raise Forbidden unless who asks may make a topic of that name."""
+        check_creates(self._req, topic)
 
     def read(self) -> None:
         """Read the parameters and the body. Raises ValidationError."""

@@ -12,8 +12,8 @@ from urllib.parse import quote
 import falcon
 import msgspec
 
-from blockqueue.api._answer import Answer, Headers, headers_of, retry_after
-from blockqueue.storage import BlockQueueError, CommitUnknown, TopicNotFound
+from blockqueue.api._answer import Answer, Headers, headers_of, remedy, retry_after
+from blockqueue.storage import BlockQueueError, CommitUnknown, Refused, TopicNotFound
 
 logger = logging.getLogger("blockqueue")
 
@@ -32,9 +32,11 @@ class Code(NamedTuple):
 
 VALIDATION_ERROR = Code("validation_error", 400)
 UNAUTHORIZED = Code("unauthorized", 401)
+FORBIDDEN = Code("forbidden", 403)
 TOPIC_NOT_FOUND = Code("topic_not_found", 404)
 RESOURCE_NOT_FOUND = Code("resource_not_found", 404)
 CONFLICT = Code("conflict", 409)
+RATE_LIMITED = Code("rate_limited", 429)
 BUFFER_PRESSURE = Code("buffer_pressure", 429)
 WRITER_UNHEALTHY = Code("writer_unhealthy", 503)
 SERVICE_UNAVAILABLE = Code("service_unavailable", 503)
@@ -43,9 +45,11 @@ INTERNAL_ERROR = Code("internal_error", 500)
 CODES = (
     VALIDATION_ERROR,
     UNAUTHORIZED,
+    FORBIDDEN,
     TOPIC_NOT_FOUND,
     RESOURCE_NOT_FOUND,
     CONFLICT,
+    RATE_LIMITED,
     BUFFER_PRESSURE,
     WRITER_UNHEALTHY,
     SERVICE_UNAVAILABLE,
@@ -53,7 +57,14 @@ CODES = (
 )
 _BY_NAME = {code.name: code for code in CODES}
 # Falcon's own refusals, and those of an embedding program's middleware.
-_BY_STATUS = {400: VALIDATION_ERROR, 401: UNAUTHORIZED, 404: RESOURCE_NOT_FOUND, 409: CONFLICT}
+_BY_STATUS = {
+    400: VALIDATION_ERROR,
+    401: UNAUTHORIZED,
+    403: FORBIDDEN,
+    404: RESOURCE_NOT_FOUND,
+    409: CONFLICT,
+}
+_WITH_PATH = {TOPIC_NOT_FOUND, UNAUTHORIZED}
 
 
 class Problem(msgspec.Struct, omit_defaults=True):
@@ -98,9 +109,15 @@ def id_header(request: str) -> Headers:
 
 
 def problem(
-    code: Code, detail: str, request: str, *, status: int | None = None, path: bytes | None = None
+    code: Code,
+    detail: str,
+    request: str,
+    *,
+    status: int | None = None,
+    path: bytes | None = None,
+    remedies: Headers | None = None,
 ) -> Answer:
-    """Return a refusal. ``path`` is shown as ``instance``."""
+    """Return a refusal. ``path`` is shown as ``instance``, ``remedies`` are headers."""
     status = status or code.status
     body = Problem(
         type=_TYPE + code.name,
@@ -110,7 +127,7 @@ def problem(
         code=code.name,
         instance=msgspec.UNSET if path is None else quote(path),
     )
-    headers = id_header(request) + retry_after(status)
+    headers = id_header(request) + (retry_after(status) if remedies is None else remedies)
     return Answer(status, _encode(body), headers, PROBLEM_JSON)
 
 
@@ -131,7 +148,15 @@ def refusal(error: BaseException, request: str) -> Answer:
         logger.error("request %s was refused: %s", request, error)
     if code is INTERNAL_ERROR:
         return problem(code, "the server has met an unexpected error", request)
-    return problem(code, str(error), request)
+    return problem(code, str(error), request, remedies=remedy(error))
+
+
+def refusal_at_once(req: falcon.Request, error: TopicNotFound | Refused) -> Answer:
+    """Return the answer for what was refused before anything was done for the request."""
+    code = TOPIC_NOT_FOUND if isinstance(error, TopicNotFound) else _code_of(error)
+    # As it was sent, so with its slash.
+    path = req.env["PATH_INFO"].encode("latin-1") if code in _WITH_PATH else None
+    return problem(code, str(error), request_id(req), path=path, remedies=remedy(error))
 
 
 def _code_of(error: BlockQueueError) -> Code:

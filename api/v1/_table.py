@@ -9,6 +9,7 @@ from inspect import cleandoc
 from typing import Any, NamedTuple
 
 from blockqueue.api._answer import Answer
+from blockqueue.api._needs import Need
 
 from . import _problem
 from ._bodies import BodyReader
@@ -36,12 +37,14 @@ class Parameter(NamedTuple):
 class Operation(NamedTuple):
     """What one method of one path does.
 
-    ``path`` is without the prefix. ``answers``: the type of the data by status, the usual
-    one first; None for an empty answer. ``hot``: its topic is looked up in memory.
+    ``path`` is without the prefix. ``need``: what a token must be allowed. ``answers``: the
+    type of the data by status, the usual one first; None for an empty answer. ``hot``: its
+    topic is looked up in memory.
     """
 
     method: str
     path: str
+    need: Need
     id: str
     tag: str
     summary: str
@@ -85,6 +88,7 @@ class Routes:
         self,
         method: str,
         path: str,
+        need: Need,
         *,
         answers: dict[int, Any],
         query: Sequence[Parameter] = (),
@@ -101,6 +105,7 @@ class Routes:
             operation = Operation(
                 method,
                 path,
+                need,
                 first + "".join(map(str.title, others)),
                 self.tag,
                 summary.removesuffix("."),
@@ -127,5 +132,6 @@ def _all_problems(
         codes.add(_problem.VALIDATION_ERROR)
     if "{topic}" in path:
         codes |= {_problem.TOPIC_NOT_FOUND, _problem.RESOURCE_NOT_FOUND}
+    codes |= {_problem.UNAUTHORIZED, _problem.FORBIDDEN, _problem.RATE_LIMITED}
     codes |= {_problem.SERVICE_UNAVAILABLE, _problem.INTERNAL_ERROR}
     return [code for code in _problem.CODES if code in codes]

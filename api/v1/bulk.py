@@ -10,6 +10,7 @@ import msgspec
 from blockqueue import storage
 from blockqueue.api._answer import Answer
 from blockqueue.api._delivery import handle_of
+from blockqueue.api._needs import CONSUME, MANAGE, OBSERVE
 from blockqueue.storage import Outcome
 
 from . import _settlements as bodies
@@ -36,13 +37,13 @@ class DeliveryPage(msgspec.Struct):
     next_cursor: NextCursor = msgspec.UNSET
 
 
-@routes.get(_SUB + "/messages", query=page(_active), answers={200: DeliveryPage})
+@routes.get(_SUB + "/messages", OBSERVE, query=page(_active), answers={200: DeliveryPage})
 def list_messages(call: Call) -> Answer:
     """List the deliveries that wait or are leased."""
     return _list(call, call.queue.active_page, _active)
 
 
-@routes.get(_SUB + "/dlq", query=page(_dead), answers={200: DeliveryPage})
+@routes.get(_SUB + "/dlq", OBSERVE, query=page(_dead), answers={200: DeliveryPage})
 def list_dead_letters(call: Call) -> Answer:
     """List the dead letters."""
     return _list(call, call.queue.dead_page, _dead)
@@ -55,7 +56,11 @@ def _list(call: Call, read: Any, cursors: Cursors) -> Answer:
 
 
 @routes.post(
-    _SUB + "/messages/batch/ack", body=bodies.AckItems, answers={200: list[Result]}, hot=True
+    _SUB + "/messages/batch/ack",
+    CONSUME,
+    body=bodies.AckItems,
+    answers={200: list[Result]},
+    hot=True,
 )
 def ack_batch(call: Call) -> Answer:
     """Settle deliveries as done, each for itself."""
@@ -64,7 +69,11 @@ def ack_batch(call: Call) -> Answer:
 
 
 @routes.post(
-    _SUB + "/messages/batch/nack", body=bodies.NackItems, answers={200: list[Result]}, hot=True
+    _SUB + "/messages/batch/nack",
+    CONSUME,
+    body=bodies.NackItems,
+    answers={200: list[Result]},
+    hot=True,
 )
 def nack_batch(call: Call) -> Answer:
     """Settle deliveries as failed, each for itself.
@@ -75,7 +84,9 @@ def nack_batch(call: Call) -> Answer:
     return _settle(call, [each.settlement() for each in items], items)
 
 
-@routes.post(_SUB + "/dlq/replay", body=bodies.Replay, answers={200: list[Result]}, hot=True)
+@routes.post(
+    _SUB + "/dlq/replay", MANAGE, body=bodies.Replay, answers={200: list[Result]}, hot=True
+)
 def replay_dead_letters(call: Call) -> Answer:
     """Make dead letters visible again, with their counters at zero.
 

@@ -11,6 +11,7 @@ from blockqueue import storage
 from blockqueue.actors import Claim
 from blockqueue.api._answer import Answer
 from blockqueue.api._delivery import handle_of
+from blockqueue.api._needs import CONSUME, MANAGE, OBSERVE
 from blockqueue.storage import (
     DeliveryNotFound,
     Finished,
@@ -58,6 +59,7 @@ class ErrorPage(msgspec.Struct):
 
 @routes.post(
     _SUB + "/claim",
+    CONSUME,
     query=[TIMEOUT, CLAIM_LIMIT, LEASE],
     answers={200: list[Delivery]},
     problems=[*_CONFLICT, _problem.BUFFER_PRESSURE],
@@ -83,6 +85,7 @@ def claim_messages(call: Call) -> Answer:
 
 @routes.post(
     _ONE + "/ack",
+    CONSUME,
     body=bodies.Ack,
     answers={200: bodies.Settled},
     problems=_CONFLICT,
@@ -99,6 +102,7 @@ def ack_message(call: Call) -> Answer:
 
 @routes.post(
     _ONE + "/nack",
+    CONSUME,
     body=bodies.NackOne,
     answers={200: bodies.Settled},
     problems=_CONFLICT,
@@ -117,6 +121,7 @@ def nack_message(call: Call) -> Answer:
 
 @routes.post(
     _ONE + "/lease",
+    CONSUME,
     body=bodies.Lease,
     answers={200: bodies.Extended},
     problems=_CONFLICT,
@@ -139,6 +144,7 @@ def extend_lease(call: Call) -> Answer:
 
 @routes.post(
     _ONE + "/snooze",
+    CONSUME,
     body=bodies.Snooze,
     answers={200: bodies.Snoozed},
     problems=_CONFLICT,
@@ -157,6 +163,7 @@ def snooze_message(call: Call) -> Answer:
 
 @routes.post(
     _ONE + "/cancel",
+    MANAGE,
     body=Cancel,
     body_may_be_empty=True,
     answers={200: bodies.Settled},
@@ -174,7 +181,7 @@ def cancel_delivery(call: Call) -> Answer:
     return _settle(call, storage.Cancel(body.reason or ""), None, lambda _: done)
 
 
-@routes.get(_ONE + "/errors", query=page(_cursors), answers={200: ErrorPage})
+@routes.get(_ONE + "/errors", OBSERVE, query=page(_cursors), answers={200: ErrorPage})
 def list_errors(call: Call) -> Answer:
     """List a delivery's failures."""
     limit, after = call.query["limit"], call.query["cursor"]

@@ -9,9 +9,11 @@ from functools import cache
 from html import escape
 from importlib import resources
 from shlex import quote
-from typing import Any
+from typing import Any, ClassVar
 
 import falcon
+
+from blockqueue.api._needs import OBSERVE, Needs
 
 from . import openapi
 from ._schemas import REF, Schema
@@ -211,6 +213,8 @@ def _style() -> bytes:
 class DocsResource:
     """GET /docs"""
 
+    needs: ClassVar[Needs] = {"GET": OBSERVE}
+
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         resp.content_type = falcon.MEDIA_HTML
         resp.set_headers(_HEADERS)
@@ -219,6 +223,8 @@ class DocsResource:
 
 class StyleResource:
     """GET /docs/style.css"""
+
+    needs: ClassVar[Needs] = {"GET": OBSERVE}
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         resp.content_type = "text/css; charset=utf-8"

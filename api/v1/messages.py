@@ -12,6 +12,7 @@ from msgspec import Meta, UnsetType
 
 from blockqueue.api._answer import Answer
 from blockqueue.api._messages import Message
+from blockqueue.api._needs import MANAGE, OBSERVE, PUBLISH
 from blockqueue.storage import DeliveryStatus, Published, limits
 
 from . import _problem
@@ -159,6 +160,7 @@ class Cancel(msgspec.Struct, forbid_unknown_fields=True):
 
 @routes.post(
     "/topics/{topic}/messages",
+    PUBLISH,
     query=[WAIT_FOR],
     body=_NewMessage,
     answers={202: Receipt, 200: Receipt},
@@ -186,6 +188,7 @@ def publish_message(call: Call) -> Answer:
 
 @routes.post(
     "/topics/{topic}/messages/batch",
+    PUBLISH,
     query=[WAIT_FOR],
     body=Annotated[list[_NewMessage], Meta(min_length=1, max_length=limits.BATCH_MAX)],
     answers={202: list[Receipt], 200: list[Receipt]},
@@ -211,7 +214,7 @@ def _receipts(published: Sequence[Published]) -> list[Receipt]:
     ]
 
 
-@routes.get("/topics/{topic}/messages/{id}", answers={200: MessageStatus})
+@routes.get("/topics/{topic}/messages/{id}", OBSERVE, answers={200: MessageStatus})
 def get_message(call: Call) -> Answer:
     """Show a message and what became of it."""
     found = call.queue.message(call.topic, call.path["id"])
@@ -251,6 +254,7 @@ def _delivered(call: Call, found: DeliveryStatus) -> Delivered:
 
 @routes.post(
     "/topics/{topic}/messages/{id}/cancel",
+    MANAGE,
     body=Cancel,
     body_may_be_empty=True,
     answers={200: list[Result]},

@@ -5,12 +5,13 @@ from __future__ import annotations
 import http
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import falcon
 import msgspec
 
 import blockqueue
+from blockqueue.api._needs import OBSERVE, Needs
 
 from . import _problem
 from ._parameters import NAME_SCHEMA
@@ -44,6 +45,12 @@ _REQUEST_ID = {"$ref": "#/components/headers/RequestId"}
 _REQUEST_ID_HEADER = {
     "description": "The request's own, if it had one of 1 to 128 printable ASCII characters.",
     "schema": {"type": "string"},
+}
+_TOKEN = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A token of `blockqueue token create`, with a scope for the operation's action "
+    "on its topic; on all topics where the path has none.",
 }
 # Where the next request of a kind finds what this one has made.
 _TOPIC = {"topic": "$request.path.topic"}
@@ -84,7 +91,11 @@ def document() -> dict[str, Any]:
         "servers": [{"url": PREFIX}],
         "tags": [{"name": each.tag, "description": each.description} for each in TABLE],
         "paths": paths,
-        "components": {"headers": {"RequestId": _REQUEST_ID_HEADER}, "schemas": components},
+        "components": {
+            "headers": {"RequestId": _REQUEST_ID_HEADER},
+            "schemas": components,
+            "securitySchemes": {"token": _TOKEN},
+        },
     }
 
 
@@ -96,6 +107,8 @@ def _operation(
         "tags": [operation.tag],
         "summary": operation.summary,
         "parameters": _parameters(operation),
+        # Without one, too: as long as no token was made nobody needs one.
+        "security": [{"token": [operation.need.action]}, {}],
     }
     if operation.description:
         shown["description"] = operation.description
@@ -187,6 +200,8 @@ def _body() -> bytes:
 
 class OpenApiResource:
     """GET /openapi.json"""
+
+    needs: ClassVar[Needs] = {"GET": OBSERVE}
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         resp.content_type = MEDIA_TYPE

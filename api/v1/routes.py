@@ -9,6 +9,7 @@ from typing import Any
 import falcon
 
 from blockqueue.api._answer import Answer, give
+from blockqueue.api._needs import Need
 from blockqueue.api.queue import BlockQueue
 from blockqueue.storage import TopicNotFound
 
@@ -45,13 +46,17 @@ def add_routes(app: falcon.App[Any, Any], queue: BlockQueue) -> None:
     resources: dict[str, _Resource] = {}
     for operation in OPERATIONS:
         resource = resources.setdefault(_by_path(operation), _Resource())
+        resource.needs[operation.method] = operation.need
         setattr(resource, f"on_{operation.method.lower()}", _responder(queue, operation))
     for path, resource in resources.items():
         app.add_route(path, resource)
 
 
 class _Resource:
-    """A path; its responders are set as it is registered."""
+    """A path; its responders and needs are set as it is registered."""
+
+    def __init__(self) -> None:
+        self.needs: dict[str, Need] = {}
 
     def on_options(self, req: falcon.Request, resp: falcon.Response, **path: str) -> None:
         """Refuse what Falcon would answer by itself."""
@@ -72,9 +77,7 @@ def _answer(call: Call, operation: Operation, req: falcon.Request) -> Answer:
         try:
             call.check_topic()
         except TopicNotFound as error:
-            code = _problem.TOPIC_NOT_FOUND
-            path = req.env["PATH_INFO"].encode("latin-1")  # as it was sent, so with its slash
-            return _problem.problem(code, str(error), call.request_id, path=path)
+            return _problem.refusal_at_once(req, error)
         call.read()
         return operation.handle(call)
     except Exception as error:

@@ -9,6 +9,7 @@ from msgspec import Meta, UnsetType
 
 from blockqueue import storage
 from blockqueue.api._answer import Answer
+from blockqueue.api._needs import MANAGE, OBSERVE
 from blockqueue.api._schedules import Schedules, ScheduleSpec
 from blockqueue.storage import limits
 
@@ -204,7 +205,7 @@ def _run(found: storage.ScheduleRun) -> Run:
     )
 
 
-@routes.get(_ALL, query=page(_schedules), answers={200: SchedulePage})
+@routes.get(_ALL, OBSERVE, query=page(_schedules), answers={200: SchedulePage})
 def list_schedules(call: Call) -> Answer:
     """List a topic's schedules."""
     found = _of(call).page(call.query["limit"], call.query["cursor"])
@@ -212,7 +213,7 @@ def list_schedules(call: Call) -> Answer:
     return call.reply(SchedulePage(listed, _schedules.write(found.after)))
 
 
-@routes.post(_ALL, body=NewSchedule, answers={201: Schedule}, problems=_CONFLICT)
+@routes.post(_ALL, MANAGE, body=NewSchedule, answers={201: Schedule}, problems=_CONFLICT)
 def create_schedule(call: Call) -> Answer:
     """Make a schedule.
 
@@ -222,13 +223,13 @@ def create_schedule(call: Call) -> Answer:
     return call.reply(_schedule(call, _of(call).create(body.spec())))
 
 
-@routes.get(_ONE, answers={200: Schedule})
+@routes.get(_ONE, OBSERVE, answers={200: Schedule})
 def get_schedule(call: Call) -> Answer:
     """Show a schedule."""
     return call.reply(_schedule(call, _of(call).get(call.path["id"])))
 
 
-@routes.put(_ONE, body=ScheduleUpdate, answers={200: Schedule}, problems=_CONFLICT)
+@routes.put(_ONE, MANAGE, body=ScheduleUpdate, answers={200: Schedule}, problems=_CONFLICT)
 def update_schedule(call: Call) -> Answer:
     """Replace a schedule.
 
@@ -239,21 +240,21 @@ def update_schedule(call: Call) -> Answer:
     return call.reply(_schedule(call, changed))
 
 
-@routes.delete(_ONE, answers={204: None})
+@routes.delete(_ONE, MANAGE, answers={204: None})
 def delete_schedule(call: Call) -> Answer:
     """Delete a schedule and its runs; what it has published stays."""
     _of(call).delete(call.path["id"])
     return call.reply()
 
 
-@routes.post(_ONE + "/pause", answers={200: Paused})
+@routes.post(_ONE + "/pause", MANAGE, answers={200: Paused})
 def pause_schedule(call: Call) -> Answer:
     """Let a schedule not run."""
     _of(call).pause(call.path["id"])
     return call.reply(Paused(True))
 
 
-@routes.post(_ONE + "/resume", answers={200: Paused})
+@routes.post(_ONE + "/resume", MANAGE, answers={200: Paused})
 def resume_schedule(call: Call) -> Answer:
     """End a schedule's pause.
 
@@ -265,6 +266,7 @@ def resume_schedule(call: Call) -> Answer:
 
 @routes.post(
     _ONE + "/run-now",
+    MANAGE,
     query=[FORCE],
     answers={202: Run},
     problems=[*_CONFLICT, _problem.BUFFER_PRESSURE],
@@ -277,7 +279,7 @@ def run_schedule(call: Call) -> Answer:
     return call.reply(_run(_of(call).run_now(call.path["id"], call.query["force"])))
 
 
-@routes.get(_ONE + "/runs", query=page(_runs), answers={200: RunPage})
+@routes.get(_ONE + "/runs", OBSERVE, query=page(_runs), answers={200: RunPage})
 def list_runs(call: Call) -> Answer:
     """List a schedule's runs."""
     limit, after = call.query["limit"], call.query["cursor"]

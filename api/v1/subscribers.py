@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from blockqueue.api._answer import Answer
+from blockqueue.api._needs import MANAGE, OBSERVE
 from blockqueue.storage import limits
 
 from . import _problem
@@ -42,7 +43,9 @@ class SubscriberPage(msgspec.Struct):
     next_cursor: NextCursor = msgspec.UNSET
 
 
-@routes.get("/topics/{topic}/subscribers", query=page(_cursors), answers={200: SubscriberPage})
+@routes.get(
+    "/topics/{topic}/subscribers", OBSERVE, query=page(_cursors), answers={200: SubscriberPage}
+)
 def list_subscribers(call: Call) -> Answer:
     """List a topic's subscribers with their counters."""
     found = call.queue.subscriber_page(call.topic, call.query["limit"], call.query["cursor"])
@@ -57,6 +60,7 @@ def list_subscribers(call: Call) -> Answer:
 
 @routes.post(
     "/topics/{topic}/subscribers",
+    MANAGE,
     body=NewSubscribers,
     answers={201: list[ShownSubscriber]},
     problems=[_problem.CONFLICT],
@@ -72,21 +76,21 @@ def add_subscribers(call: Call) -> Answer:
     return call.reply([shown(each) for each in body])
 
 
-@routes.delete("/topics/{topic}/subscribers/{sub}", answers={204: None})
+@routes.delete("/topics/{topic}/subscribers/{sub}", MANAGE, answers={204: None})
 def delete_subscriber(call: Call) -> Answer:
     """Delete a subscriber with its deliveries."""
     call.queue.delete_subscriber(call.topic, call.subscriber)
     return call.reply()
 
 
-@routes.post("/topics/{topic}/subscribers/{sub}/pause", answers={200: Paused})
+@routes.post("/topics/{topic}/subscribers/{sub}/pause", MANAGE, answers={200: Paused})
 def pause_subscriber(call: Call) -> Answer:
     """Let a subscriber claim nothing."""
     call.queue.pause(call.topic, call.subscriber)
     return call.reply(Paused(True))
 
 
-@routes.post("/topics/{topic}/subscribers/{sub}/resume", answers={200: Paused})
+@routes.post("/topics/{topic}/subscribers/{sub}/resume", MANAGE, answers={200: Paused})
 def resume_subscriber(call: Call) -> Answer:
     """End a subscriber's pause: what waits can be claimed at once."""
     call.queue.resume(call.topic, call.subscriber)

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from blockqueue import storage
 from blockqueue.api._answer import Answer
+from blockqueue.api._needs import CREATE, MANAGE, OBSERVE
 from blockqueue.storage import limits
 
 from . import _problem
@@ -52,7 +53,7 @@ def _topic(call: Call, topic: storage.Topic) -> Topic:
     return Topic(public_id, topic.name, bool(topic.paused), whole_second(topic.created_ms))
 
 
-@routes.get("/topics", query=page(_cursors), answers={200: TopicPage})
+@routes.get("/topics", OBSERVE, query=page(_cursors), answers={200: TopicPage})
 def list_topics(call: Call) -> Answer:
     """List the topics."""
     found = call.queue.topic_page(call.query["limit"], call.query["cursor"])
@@ -60,18 +61,19 @@ def list_topics(call: Call) -> Answer:
     return call.reply(TopicPage(listed, _cursors.write(found.after)))
 
 
-@routes.post("/topics", body=NewTopic, answers={201: Topic}, problems=[_problem.CONFLICT])
+@routes.post("/topics", CREATE, body=NewTopic, answers={201: Topic}, problems=[_problem.CONFLICT])
 def create_topic(call: Call) -> Answer:
     """Make a topic with its first subscribers.
 
     All or nothing. It is a conflict if the name is taken, or one subscriber is given twice.
     """
     body: NewTopic = call.body
+    call.check_creates(body.name)
     subscribers = [each.checked() for each in body.subscribers]
     return call.reply(_topic(call, call.queue.create_topic(body.name, subscribers)))
 
 
-@routes.delete("/topics/{topic}", answers={204: None})
+@routes.delete("/topics/{topic}", MANAGE, answers={204: None})
 def delete_topic(call: Call) -> Answer:
     """Delete a topic and all that is in it.
 
@@ -81,7 +83,7 @@ def delete_topic(call: Call) -> Answer:
     return call.reply()
 
 
-@routes.post("/topics/{topic}/pause", answers={200: Paused})
+@routes.post("/topics/{topic}/pause", MANAGE, answers={200: Paused})
 def pause_topic(call: Call) -> Answer:
     """Let nothing of a topic be claimed.
 
@@ -91,7 +93,7 @@ def pause_topic(call: Call) -> Answer:
     return call.reply(Paused(True))
 
 
-@routes.post("/topics/{topic}/resume", answers={200: Paused})
+@routes.post("/topics/{topic}/resume", MANAGE, answers={200: Paused})
 def resume_topic(call: Call) -> Answer:
     """End a topic's pause: what waits can be claimed at once."""
     call.queue.resume(call.topic)

@@ -1,0 +1,193 @@
+"""``blockqueue token``: who may do what over HTTP."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from blockqueue.storage import BlockQueueError, Token, TokenLimits
+
+from ._audit import Audit
+from ._durations import milliseconds
+from .cli_retries import check_database
+from .queue import BlockQueue
+
+_DAYS = re.compile(r"(\d{1,6})d", re.ASCII)
+_ROW = "{:>4}  {:20}  {:8}  {:20}  {:20}  {}"
+_DATABASE = "The database file."
+_AUDIT = "A file for the audit log, one JSON object a line."
+_SCOPE = (
+    "What it may do: publish, consume, manage or observe, a colon, and a topic, a prefix like "
+    "orders.* or * for all. Repeatable."
+)
+
+
+def _lifetime(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Return a duration in seconds. Other durations have no days, as in Go."""
+    if value is None:
+        return None
+    days = _DAYS.fullmatch(value)
+    try:
+        return int(days[1]) * 86400.0 if days else milliseconds("the duration", value) / 1000
+    except BlockQueueError as error:
+        raise click.BadParameter(f"{error}, or 30d") from error
+
+
+def _options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that all commands here have."""
+    database = click.option(
+        "--db", default="blockqueue.db", show_default=True, envvar="BLOCKQUEUE_DB", help=_DATABASE
+    )
+    as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    return database(as_json(command))
+
+
+_audit_log = click.option("--audit-log", envvar="BLOCKQUEUE_AUDIT_LOG", help=_AUDIT)
+
+
+@click.group()
+def token() -> None:
+    """Make, list and revoke the tokens with which programs come over HTTP.
+
+    As soon as there is one, nobody gets in without.
+    """
+
+
+@token.command()
+@click.argument("name")
+@_options
+@click.option("--scope", "scopes", multiple=True, required=True, help=_SCOPE)
+@click.option("--expires", callback=_lifetime, metavar="DURATION", help="Like 12h or 30d.")
+@click.option("--requests-per-second", type=float, help="At most so many requests.")
+@click.option("--bytes-per-second", type=float, help="At most so much in requests' bodies.")
+@click.option("--polls", type=click.IntRange(1), help="At most so many long polls that wait.")
+@click.option("--in-flight", type=click.IntRange(1), help="At most so many at a time.")
+@_audit_log
+def create(
+    name: str,
+    db: str,
+    as_json: bool,
+    scopes: tuple[str, ...],
+    expires: float | None,
+    requests_per_second: float | None,
+    bytes_per_second: float | None,
+    polls: int | None,
+    in_flight: int | None,
+    audit_log: str | None,
+) -> None:
+    """Make a token and print it. It is shown this once: only a hash of it is kept.
+
+    Limits hold in each server process. Without any, nothing is limited.
+    """
+    limits = TokenLimits(requests_per_second, bytes_per_second, polls, in_flight)
+    with _opened(db) as queue, _audited(audit_log, "create", name):
+        made = queue.tokens.create(name, scopes, expires=expires, limits=limits)
+    if as_json:
+        click.echo(json.dumps({"id": made.id, "name": name, "token": made.secret}))
+        return
+    click.echo("Keep it, it is not shown again:", err=True)
+    click.echo(made.secret)
+
+
+@token.command("list")
+@_options
+def list_(db: str, as_json: bool) -> None:
+    """List all tokens that were ever made, without their secrets."""
+    check_database(db)
+    with _opened(db) as queue:
+        now_ms = queue.system.clock.now_ms()
+        found = queue.tokens.list()
+    if not as_json:
+        click.echo(_ROW.format("ID", "NAME", "STATE", "EXPIRES", "LAST USED", "SCOPES"))
+    for each in found:
+        click.echo(_record(each, now_ms) if as_json else _row(each, now_ms))
+
+
+@token.command()
+@click.argument("name")
+@_options
+@_audit_log
+def revoke(name: str, db: str, as_json: bool, audit_log: str | None) -> None:
+    """Make a token worthless. Every running server refuses it within a second."""
+    check_database(db)
+    with _opened(db) as queue, _audited(audit_log, "revoke", name):
+        number = queue.tokens.revoke(name)
+    if as_json:
+        click.echo(json.dumps({"id": number, "name": name, "state": "revoked"}))
+    else:
+        click.echo(f"revoked {name!r}")
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[BlockQueue]:
+    try:
+        with BlockQueue(path) as queue:
+            yield queue
+    except BlockQueueError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def _audited(path: str | None, verb: str, name: str) -> Iterator[None]:
+    """Note what the block does, and whether it worked."""
+    if path is None:
+        yield
+        return
+    try:
+        audit = Audit(path)
+    except OSError as error:
+        raise click.ClickException(f"cannot open the audit log {path}: {error}") from error
+    said = {"what": f"token {verb}", "from": f"shell of {getpass.getuser()}", "about": name}
+    try:
+        yield
+    except BlockQueueError as error:
+        audit.note(**said, status=error.status, reason=str(error))
+        raise
+    audit.note(**said, status=200)
+
+
+def _row(found: Token, now_ms: int) -> str:
+    return _ROW.format(
+        found.id,
+        found.name,
+        _state(found, now_ms),
+        _time(found.expires_ms) or "never",
+        _time(found.used_ms) or "never",
+        " ".join(map(str, found.scopes)),
+    )
+
+
+def _record(found: Token, now_ms: int) -> str:
+    limits = {name: getattr(found.limits, name) for name in found.limits.__struct_fields__}
+    return json.dumps(
+        {
+            "id": found.id,
+            "name": found.name,
+            "state": _state(found, now_ms),
+            "scopes": list(map(str, found.scopes)),
+            "limits": {name: value for name, value in limits.items() if value is not None},
+            "created_at": _time(found.created_ms),
+            "expires_at": _time(found.expires_ms),
+            "revoked_at": _time(found.revoked_ms),
+            "last_used_at": _time(found.used_ms),
+        }
+    )
+
+
+def _state(found: Token, now_ms: int) -> str:
+    if found.revoked_ms is not None:
+        return "revoked"
+    return "active" if found.is_live(now_ms) else "expired"
+
+
+def _time(at_ms: int | None) -> str | None:
+    if at_ms is None:
+        return None
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
