@@ -75,7 +75,9 @@ def connect(path: str, *, read_only: bool = False) -> APSWDatabase:
             os.chmod(path, 0o600)
         connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
         for name, value, expected in _PRAGMAS:
-            connection.execute(f"PRAGMA {name} = {value}").fetchall()
+            # Only what is not so already: some would write to the file, without its lock.
+            if connection.pragma(name) != expected:
+                connection.execute(f"PRAGMA {name} = {value}").fetchall()
             found = connection.pragma(name)
             if found != expected:
                 raise DatabaseUnusable(

@@ -244,7 +244,8 @@ class Store:
             try:
                 yield Snapshot(self, connection, self.clock.now_ms())
             finally:
-                connection.execute("COMMIT")
+                if connection.in_transaction:  # an error of the disk ends it by itself
+                    connection.execute("COMMIT")
         except apsw.Error as error:
             named = self._disk_error(error)
             if named is None:

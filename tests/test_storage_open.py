@@ -23,6 +23,7 @@ from blockqueue.storage import (
     Store,
     Subscriber,
     Tx,
+    Unavailable,
     _schema,
     claim,
     claim_in,
@@ -35,7 +36,7 @@ from blockqueue.storage import (
     topics,
 )
 from blockqueue.storage._clock import StoredClock, boot_id
-from blockqueue.storage._database import check_sqlite_version
+from blockqueue.storage._database import check_sqlite_version, connect
 
 from .storage_helpers import handles, open_queue, rolled_back
 
@@ -365,4 +366,33 @@ def test_a_migration_that_breaks_off_leaves_an_empty_file(
     store = Store(path)
 
     create_topic(store, "topic", [Subscriber("worker")])
+    store.close()
+
+
+def test_opening_a_reader_writes_nothing(tmp_path: Path) -> None:
+    """It does not hold the lock of those who write."""
+    queue = open_queue(tmp_path)
+    log = tmp_path / "queue.db-wal"
+    before = log.read_bytes()
+
+    reader = connect(queue.store.path, read_only=True)
+
+    assert log.read_bytes() == before
+    reader.close()
+    queue.store.close()
+
+
+def test_a_disk_error_that_ends_a_readers_transaction_is_named(tmp_path: Path) -> None:
+    store = Store(tmp_path / "queue.db")
+    error = apsw.IOError("disk I/O error")
+    vars(error).update(result=10, extendedresult=10)
+
+    def read() -> None:
+        with store.reading() as snapshot:
+            snapshot.execute("COMMIT")  # as SQLite does by itself
+            raise error
+
+    with pytest.raises(Unavailable, match="the disk failed"):
+        read()
+    assert isinstance(store.failed, Unavailable)
     store.close()
