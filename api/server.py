@@ -91,9 +91,10 @@ class Server:
         return self._drain()
 
     def stop(self) -> None:
-        """Begin to stop."""
-        self._stopping.set()
-        self._server.pull_trigger()
+        """Begin to stop. Safe to call again."""
+        if not self._stopping.is_set():
+            self._stopping.set()
+            self._server.pull_trigger()
 
     def _drain(self) -> bool:
         """Accept nobody, answer everybody."""

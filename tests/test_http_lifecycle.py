@@ -17,6 +17,8 @@ from pathlib import Path
 import apsw
 import pytest
 
+from blockqueue.api.server import Server as InProcess
+
 from .http_server import (
     PATIENCE_S,
     Answer,
@@ -534,3 +536,12 @@ def test_a_poll_that_waits_while_the_disk_is_full_is_answered(small_disk: Path) 
         poll.close()
         until(lambda: sum(counters(server, "cart")) == len(stored) + 1, "all are there")
         check_healthy(server, "healthy")
+
+
+def test_a_server_that_has_ended_may_be_told_to_stop() -> None:
+    """A disk can fail as the queue is closed; by then the trigger's descriptor is another's."""
+    ended = InProcess(None, host="127.0.0.1", port=0, threads=1, on_stop=lambda: None)
+    ended.stop()
+    assert ended.run()
+
+    ended.stop()
