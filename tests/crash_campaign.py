@@ -84,6 +84,8 @@ class Campaign:
 
     #: A cycle lasts that long, at random.
     strike_after_s = KILL_AFTER_S
+    publisher: type[Client] = Publisher
+    consumer: type[Client] = Consumer
 
     def __init__(
         self,
@@ -105,7 +107,7 @@ class Campaign:
         started = time.monotonic()
         try:
             self.prepare()
-            with self._clients(Consumer, self.plan.consumers, "consumer"):
+            with self._clients(self.consumer, self.plan.consumers, "consumer"):
                 self._cycles()
             self._stop()
         except RuntimeError as error:
@@ -129,26 +131,34 @@ class Campaign:
             part = min(left, self.plan.drain_every)
             left -= part
             name = f"publisher {left}"
-            with self._clients(Publisher, self.plan.publishers, name):
+            with self._clients(self.publisher, self.plan.publishers, name):
                 for _ in range(part):
-                    self._kill_one()
+                    self._cycle()
             self._drain()
             self._judge(drained=True)
             self.say(f"{self.report.kills} of {self.plan.cycles} cycles, {self._summary()}")
 
     def strike(self) -> None:
-        """Do what this campaign is about; the server is dead afterwards."""
+        """Do what this campaign is about."""
         self.server.kill()
 
-    def _kill_one(self) -> None:
-        """Let the clients work for a random while, strike, and start the server again."""
+    def recover(self) -> None:
+        """Put right what the strike has broken."""
+        self.start()
+
+    def client_port(self) -> int:
+        """Return the port that clients talk to."""
+        return self.server.port
+
+    def _cycle(self) -> None:
+        """Let the clients work for a random while, strike, and recover."""
         self.pause.wait(self.random.uniform(*self.strike_after_s))
         if self.server.has_ended():
             raise RuntimeError(f"the server ended by itself: {self.server.last_words()}")
         self.strike()
         self.gate.serving.clear()
         self.report.kills += 1
-        self.start()
+        self.recover()
 
     def start(self) -> None:
         ready_s = self.server.start()
@@ -172,17 +182,16 @@ class Campaign:
             raise RuntimeError(f"the topic was not created: {answer}")
 
     @contextmanager
-    def _clients(self, kind: type[Client], count: int, name: str) -> Iterator[None]:
+    def _clients(self, kind: type[Client], count: int, name: str) -> Iterator[list[Client]]:
         clients = [
-            kind(f"{name}.{index}", self.server.port, self.journal, self.gate, self.plan.seed)
+            kind(f"{name}.{index}", self.client_port(), self.journal, self.gate, self.plan.seed)
             for index in range(count)
         ]
         for index, client in enumerate(clients):
-            if isinstance(client, Consumer):
-                client.subscriber = SUBSCRIBERS[index % len(SUBSCRIBERS)]
+            client.subscriber = SUBSCRIBERS[index % len(SUBSCRIBERS)]
             client.start()
         try:
-            yield
+            yield clients
         finally:
             self._end(clients)
 
@@ -204,12 +213,11 @@ class Campaign:
         steady_s = _CONTROL_STEADY_S if self.plan.control else 0.0
         empty_since: float | None = None
         while empty_since is None or time.monotonic() - empty_since < steady_s:
-            counters = http.ask("GET", f"/topics/{TOPIC}/subscribers").body
-            empty = is_empty(counters)
+            counters = http.ask("GET", f"/topics/{TOPIC}/subscribers")
+            empty = counters.status == OK and is_empty(counters.body)
             empty_since = (empty_since or time.monotonic()) if empty else None
             if time.monotonic() - started > DRAIN_MAX_S:
-                said = counters.decode(errors="replace")
-                raise RuntimeError(f"not drained after {DRAIN_MAX_S:.0f} s: {said}")
+                raise RuntimeError(f"not drained after {DRAIN_MAX_S:.0f} s: {counters}")
             self.pause.wait(_LOOK_EVERY_S)
         http.close()
         drain_s = time.monotonic() - started

@@ -24,7 +24,7 @@ _LOOK_EVERY_S = 0.002
 # Publishers pause when consumers are that many deliveries behind.
 _BACKLOG_MAX = 600
 # A consumer that forgets a message, or asks again whether its ack was done.
-_FORGET = 0.02
+FORGET = 0.02
 _ACK_AGAIN = 0.5
 
 
@@ -73,6 +73,10 @@ class Journal:
 
 class Unsent(Exception):
     """There was nobody to talk to: the request never left."""
+
+
+class Wrong(Exception):
+    """What a client saw must not be."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -127,6 +131,9 @@ class Gate:
 class Client(threading.Thread):
     """Works in steps until it is told to halt."""
 
+    #: For whom it reads, if it reads.
+    subscriber = SUBSCRIBERS[0]
+
     def __init__(self, name: str, port: int, journal: Journal, gate: Gate, seed: int) -> None:
         super().__init__(name=name, daemon=True)
         self.failure: str | None = None
@@ -140,6 +147,8 @@ class Client(threading.Thread):
         try:
             while self._may_go_on():
                 self.step()
+        except Wrong as wrong:
+            self.failure = f"{self.name}: {wrong}"
         except Exception:
             self.failure = f"{self.name}: {traceback.format_exc()}"
         finally:
@@ -169,8 +178,14 @@ class Publisher(Client):
         if self._journal.backlog() > _BACKLOG_MAX:
             self._halt.wait(_LOOK_EVERY_S)
             return
+        self.publish(self._new_body())
+
+    def _new_body(self) -> str:
         self._number += 1
-        body = f"{self.name} {self._number} " + "x" * self._random.choice((0, 40, 120, 2000))
+        return f"{self.name} {self._number} " + "x" * self._random.choice((0, 40, 120, 2000))
+
+    def publish(self, body: str) -> None:
+        """Publish once, and note what came of it."""
         try:
             answer = self._http.ask("POST", f"/topics/{TOPIC}/messages", {"message": body})
         except Unsent:
@@ -190,8 +205,6 @@ class _Read(msgspec.Struct):
 class Consumer(Client):
     """Reads by long poll and acknowledges, over restarts too; now and then it forgets."""
 
-    subscriber = SUBSCRIBERS[0]
-
     def step(self) -> None:
         path = f"/topics/{TOPIC}/subscribers/{self.subscriber}"
         try:
@@ -207,7 +220,7 @@ class Consumer(Client):
             *(Received(self.subscriber, each.id, each.message, sent, answered) for each in messages)
         )
         for each in messages:
-            if self._gate.draining.is_set() or self._random.random() >= _FORGET:
+            if self._gate.draining.is_set() or self._random.random() >= FORGET:
                 self._ack(path, each.id)
 
     def _ack(self, path: str, message_id: str) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -59,7 +59,7 @@ class ServerProcess:
 
     ``control``: a server that is broken on purpose, see ``crash_control``. ``program``: what
     Python runs instead. ``database``: where it is, if not in ``folder``. ``prefix``: a command
-    that runs the server's.
+    that runs the server's. ``options``: more of ``serve``. ``environment``: more variables.
     """
 
     def __init__(
@@ -70,15 +70,18 @@ class ServerProcess:
         program: Sequence[str] = ("-m", "blockqueue"),
         database: Path | None = None,
         prefix: Sequence[str] = (),
+        options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.port = free_port()
         self.database = database or folder / "queue.db"
         self._log = folder / "server.log"
-        self._environment = child_environment(folder)
+        self._environment = child_environment(folder) | dict(environment or {})
         program = [str(CONTROL)] if control else program
         self._command: Sequence[str] = [
             *(*prefix, sys.executable, *program, "serve", "--db", str(self.database)),
             *("--host", HOST, "--port", str(self.port), "--threads", str(THREADS)),
+            *options,
         ]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -134,6 +137,11 @@ class ServerProcess:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return None
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the process that was started, if it still runs."""
+        if self._process is not None:
+            self._process.send_signal(number)
 
     def kill(self) -> None:
         """Kill it with all its children, as a power switch would."""

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from .crash_server import ROOT, child_environment
-from .faults.case import Result
-from .faults.registry import ALL
+from .faults.case import Fault, Result
+from .faults.registry import ALL, PROCESS
 from .faults.report import Outcome, Report, lines, markdown
 
 SCRIPT = ROOT / "scripts/faults.py"
@@ -57,6 +57,17 @@ def test_what_was_not_run_never_counts_as_passed() -> None:
     assert outcome.word == "not run: strace is missing"
     assert "not run: strace is missing" in next(iter(lines(outcome)))
     assert "held" not in markdown(report_of(outcome))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", PROCESS, ids=lambda fault: fault.id)
+def test_a_fault_that_is_let_in_is_noticed(fault: Fault, tmp_path: Path) -> None:
+    """The budgets of CI run the faults themselves; here are their controls."""
+    missing = fault.missing()
+    if missing is not None:
+        pytest.skip(missing)
+
+    assert fault.control(tmp_path, 5, print).problems
 
 
 @pytest.mark.slow

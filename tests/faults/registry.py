@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from .case import Fault
+from .clock_jumps import SetClock
+from .cut_replies import CutReply
 from .io_errors import IoErrors
 from .kill_server import KillServer
 from .power_cut import PowerCut
 from .prefixes import Prefixes
+from .signals import SignalsUnderLoad
 from .volatile_disk import VolatileDisk
 
+#: Those of processes, networks and clocks: tests/test_faults.py runs their controls.
+PROCESS: tuple[Fault, ...] = (
+    KillServer(),
+    SetClock(),
+    SignalsUnderLoad(),
+    CutReply(),
+)
 #: Those of the disk: tests/test_faults_disk.py runs a few cycles of each.
 DISK: tuple[Fault, ...] = (PowerCut(), VolatileDisk(), Prefixes(), IoErrors())
 
-ALL: tuple[Fault, ...] = (KillServer(), *DISK)
+ALL: tuple[Fault, ...] = tuple(sorted((*PROCESS, *DISK), key=lambda fault: int(fault.id[1:])))

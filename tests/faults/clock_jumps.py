@@ -1,0 +1,164 @@
+"""T12: somebody sets the clock on the wall, by an hour, a day, or past 2038."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from ..crash_campaign import Campaign, Plan
+from ..crash_clients import Answer, Client, Http, Unsent, Wrong
+from ..crash_server import ServerProcess
+from .campaigns import result_of
+from .case import Budget, Result, Say
+from .controls import program
+
+# Where Debian's libfaketime is, by the machine's kind.
+_LIBRARIES = "/usr/lib/*/faketime/libfaketimeMT.so.1"
+_JUMPS_S = (3_600, -3_600, 86_400, -86_400, 400_000_000, 0)
+# Forwards, a broken build is quick to show what it does.
+_CONTROL_JUMPS_S = (3_600, 86_400)
+_CONTROL_CYCLES = 3
+_RESTARTS = 0.3
+
+_DELAYED = "delayed"
+DELAY_S = 1.0
+# How much later than due a message may come on a busy machine.
+_LATE_S = 2.5
+_SLACK_S = 0.05
+
+
+def library() -> Path | None:
+    """Return libfaketime for programs with threads, if it is there."""
+    return next(Path("/").glob(_LIBRARIES[1:]), None)
+
+
+class _Delivery(msgspec.Struct):
+    id: str
+    message: str
+    receipt_token: str
+
+
+class _Claimed(msgspec.Struct):
+    data: list[_Delivery]
+
+
+class DelayProbe(Client):
+    """Publishes with a delay, and sees that the message comes then: not sooner, not later."""
+
+    probes = 0
+    _number = 0
+
+    def step(self) -> None:
+        http, topic = self._http, f"/v1/topics/{_DELAYED}"
+        subscriber = f"{topic}/subscribers/probe"
+        self._number += 1
+        body = {"message": f"{self._number}", "delay": f"{DELAY_S}s"}
+        try:
+            sent = http.ask("POST", f"{topic}/messages", body)
+            found = http.ask("POST", f"{subscriber}/claim?timeout=10s&limit=10&lease=1m")
+            claimed: list[_Delivery] = []
+            if found.status == 200:
+                claimed = msgspec.json.decode(found.body, type=_Claimed).data
+            for each in claimed:
+                receipt = {"receipt_token": each.receipt_token}
+                http.ask("POST", f"{subscriber}/messages/{each.id}/ack", receipt)
+        except Unsent:
+            return
+        if sent.status == 202 and found.status == 200:
+            self._judge(sent, found, [each.message for each in claimed])
+
+    def _judge(self, sent: Answer, found: Answer, came: Sequence[str]) -> None:
+        took_s = found.answered - sent.sent
+        if not came or took_s > DELAY_S + _LATE_S:
+            raise Wrong(f"{took_s:.2f} s after a publish with a delay there was {came}")
+        if str(self._number) not in came:
+            return  # those are left from before a restart
+        if took_s < DELAY_S - _SLACK_S:
+            raise Wrong(f"it came {took_s:.2f} s after its publish")
+        self.probes += 1
+
+
+class ClockJumps(Campaign):
+    """Sets the server's clock; clients keep the right time."""
+
+    strike_after_s = (1.2, 3.0)
+
+    def __init__(self, plan: Plan, folder: Path, say: Say, name: str | None = None) -> None:
+        found = library()
+        assert found is not None
+        self._setting = folder / "clock"
+        environment = {
+            "LD_PRELOAD": str(found),
+            "FAKETIME_TIMESTAMP_FILE": str(self._setting),
+            # The setting is read that often: at each look at the clock it is too slow.
+            "FAKETIME_CACHE_DURATION": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "DONT_FAKE_MONOTONIC": "1",
+        }
+        build = program(name) if name else ("-m", "blockqueue")
+        server = ServerProcess(folder, program=build, environment=environment)
+        super().__init__(plan, folder, say, server)
+        self._jumps_s = _CONTROL_JUMPS_S if name else _JUMPS_S
+        self.restarts = 0
+        self.probes = 0
+        self._set(0)
+
+    def _set(self, jump_s: int) -> None:
+        """Set the clock in one step: the server never reads half a line."""
+        draft = self._setting.with_suffix(".new")
+        draft.write_text(f"{jump_s:+d}\n")
+        draft.replace(self._setting)
+
+    def prepare(self) -> None:
+        super().prepare()
+        http = Http(self.server.port)
+        topic = {"name": _DELAYED, "subscribers": [{"name": "probe"}]}
+        answer = http.ask("POST", "/topics", topic)
+        http.close()
+        if answer.status != 200:
+            raise RuntimeError(f"the delayed topic was not created: {answer}")
+
+    def _cycles(self) -> None:
+        with self._clients(DelayProbe, 1, "probe") as clients:
+            super()._cycles()
+        self.probes = sum(each.probes for each in clients if isinstance(each, DelayProbe))
+
+    def strike(self) -> None:
+        """Set the clock; sometimes the server dies just then and starts in another time."""
+        dies = self.random.random() < _RESTARTS
+        if dies:
+            self.server.kill()
+            self.restarts += 1
+        self._set(self.random.choice(self._jumps_s))
+
+    def recover(self) -> None:
+        if self.server.has_ended():
+            super().recover()
+        self.gate.serving.set()
+
+
+class SetClock:
+    """Leases neither end all at once nor last for ever; nothing comes before its delay."""
+
+    id = "T12"
+    title = "the wall clock is set"
+    ci = 6
+    night = 40
+
+    def missing(self) -> str | None:
+        return None if library() else "libfaketime is missing"
+
+    def run(self, budget: Budget, folder: Path, seed: int, say: Say) -> Result:
+        return self._run(ClockJumps(Plan(budget.cycles, seed), folder, say))
+
+    def control(self, folder: Path, seed: int, say: Say) -> Result:
+        """A build whose leases follow the wall clock."""
+        return self._run(ClockJumps(Plan(_CONTROL_CYCLES, seed), folder, say, "wall-clock"))
+
+    def _run(self, campaign: ClockJumps) -> Result:
+        result = result_of(campaign)
+        result.figures["restarts"] = campaign.restarts
+        result.figures["delays kept"] = campaign.probes
+        return result

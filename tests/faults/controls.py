@@ -1,0 +1,78 @@
+"""``blockqueue`` with a safeguard taken out: what the faults must notice.
+
+Run as ``python controls.py NAME serve …``, with the options of ``blockqueue serve``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from blockqueue.api import server as api_server
+from blockqueue.api._messages import Message
+from blockqueue.api.cli import main
+from blockqueue.api.v1 import deliveries, messages
+from blockqueue.storage import _clock
+
+
+def wall_clock() -> None:
+    """Leases follow a clock that can be set."""
+
+    def now_ms(self: _clock.BootClock) -> int:
+        return time.time_ns() // 1_000_000
+
+    _clock.BootClock.now_ms = now_ms  # type: ignore[method-assign]
+
+
+def no_drain() -> None:
+    """A signal ends the server where it stands."""
+
+    def leave(self: api_server.Server) -> bool:
+        os._exit(0)
+
+    api_server.Server._drain = leave  # type: ignore[method-assign]
+
+
+def no_keys() -> None:
+    """Idempotency keys are thrown away."""
+    checked = messages.NewMessage.checked
+
+    def without_key(self: messages.NewMessage) -> Message:
+        return checked(msgspec.structs.replace(self, idempotency_key=None))
+
+    messages.NewMessage.checked = without_key  # type: ignore[method-assign]
+
+
+def no_receipts() -> None:
+    """Whoever knows a delivery's id may settle it."""
+    handle_of = deliveries.handle_of  # type: ignore[attr-defined]
+
+    def without_receipt(message_id: str, receipt: str | None) -> Any:
+        return handle_of(message_id, None)
+
+    deliveries.handle_of = without_receipt  # type: ignore[attr-defined]
+
+
+BREAKS: dict[str, Callable[[], None]] = {
+    "wall-clock": wall_clock,
+    "no-drain": no_drain,
+    "no-keys": no_keys,
+    "no-receipts": no_receipts,
+}
+
+
+def program(name: str) -> tuple[str, ...]:
+    """Return what Python has to run for the build that is broken in this way."""
+    assert name in BREAKS, name
+    return (str(Path(__file__).resolve()), name)
+
+
+if __name__ == "__main__":
+    BREAKS[sys.argv.pop(1)]()
+    main(prog_name="blockqueue")
