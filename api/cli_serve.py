@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from typing import Literal
 
 import click
 
-from blockqueue.storage import BlockQueueError
+_WORKERS_MAX = 64
+
+
+def _workers(value: str) -> int:
+    """Read a number of processes, or ``auto`` for one a core."""
+    if value == "auto":
+        return min(os.cpu_count() or 1, _WORKERS_MAX)
+    if value.isascii() and value.isdigit() and 1 <= int(value) <= _WORKERS_MAX:
+        return int(value)
+    raise click.BadParameter(f"{value!r} is neither auto nor a number from 1 to {_WORKERS_MAX}")
 
 
 @click.command()
@@ -46,7 +54,17 @@ from blockqueue.storage import BlockQueueError
     envvar="BLOCKQUEUE_THREADS",
     show_envvar=True,
     type=click.IntRange(1, 256),
-    help="How many requests are handled at once. Long polls that wait need none.",
+    help="How many requests a process handles at once. Long polls that wait need none.",
+)
+@click.option(
+    "--workers",
+    default="1",
+    show_default=True,
+    envvar="BLOCKQUEUE_WORKERS",
+    show_envvar=True,
+    type=_workers,
+    metavar="INTEGER|auto",
+    help="How many processes serve; auto: one a core.",
 )
 @click.option(
     "--auth",
@@ -86,6 +104,7 @@ def serve(
     host: str,
     port: int,
     threads: int,
+    workers: int,
     auth: Literal["auto", "required"],
     insecure_no_auth: bool,
     admin_token_file: str | None,
@@ -93,55 +112,32 @@ def serve(
 ) -> None:
     """Serve the queue over HTTP until SIGTERM or Ctrl-C.
 
+    With several workers, one that ends is replaced, and SIGHUP replaces all, one by one.
+
     Every option can be set in the environment, too.
     """
     if insecure_no_auth and auth == "required":
         raise click.UsageError("--insecure-no-auth and --auth required exclude each other")
     # Imported here: a command that needs no server starts without one.
-    from blockqueue.api.queue import BlockQueue
-
     from ._listening import Access
-    from .server import Server, bound_address, stop_on_signals
+    from ._serving import ServingFailed, Site, serve_alone, serve_as_worker, supervise
+    from ._worker_link import Link
 
-    fatal: list[BlockQueueError] = []
-    servers: list[Server] = []
+    def on_serving(address: str) -> None:
+        click.echo(f"blockqueue serves {os.path.abspath(db)} on {address}")
+        sys.stdout.flush()
 
-    def on_fatal(error: BlockQueueError) -> None:
-        fatal.append(error)
-        for running in servers:
-            running.stop()
-
-    try:
-        queue = BlockQueue(db, on_fatal=on_fatal)
-    except BlockQueueError as error:
-        raise click.ClickException(str(error)) from error
     access = Access("off" if insecure_no_auth else auth, admin_token_file, audit_log)
+    site = Site(db, host, port, threads, access)
+    link = Link.inherited()
     try:
-        app = access.app(queue, host)
-    except (BlockQueueError, OSError) as error:
-        queue.close()
+        if link is not None:
+            serve_as_worker(link, site)
+        elif workers == 1:
+            serve_alone(site, on_serving)
+        else:
+            supervise(site, workers, on_serving)
+    except ServingFailed as error:
+        if link is not None:
+            sys.exit(1)  # the supervisor says why
         raise click.ClickException(str(error)) from error
-    try:
-        server = Server(
-            app,
-            host=host,
-            port=port,
-            threads=threads,
-            on_stop=queue.drain,
-        )
-    except (OSError, ValueError) as error:
-        queue.close()
-        raise click.ClickException(f"cannot listen on {host}:{port}: {error}") from error
-    servers.append(server)
-    if fatal:  # it came before there was a server to stop
-        server.stop()
-    stop_on_signals(server)
-    gc.freeze()  # what is loaded by now stays: no collection need look at it again
-    click.echo(f"blockqueue serves {os.path.abspath(db)} on {bound_address(host, server.port)}")
-    sys.stdout.flush()
-    answered = server.run()
-    closed = queue.close()
-    if fatal:
-        raise click.ClickException(f"stopped: {fatal[0]}")
-    if not (answered and closed):
-        raise click.ClickException("stopped before everything in flight had ended")

@@ -6,6 +6,7 @@ import logging
 import os
 import resource
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -17,11 +18,14 @@ from waitress.server import create_server
 
 from blockqueue.storage import limits
 
+from ._listener import BACKLOG
 from ._parking import Channel, Lot
 
 logger = logging.getLogger("blockqueue")
 
 _DRAIN_S = 6.0
+# For so long after a client's last byte, or its connecting, its request may be on its way.
+_BEGIN_S = 1.0
 # How often the loop looks for work that is late.
 _LOOK_S = 5.0
 # Descriptors kept for the database, the listening socket and everything else.
@@ -32,16 +36,16 @@ _CONNECTIONS_MAX = 20_000
 class Server:
     """Serves a WSGI application until it is told to stop.
 
-    ``run`` belongs to the main thread, which is the server's loop; requests are handled on
-    ``threads`` others. ``stop`` may be called from anywhere, a signal handler too.
+    ``listener`` is its own from now on. ``run`` belongs to the main thread, which is the
+    server's loop; requests are handled on ``threads`` others. ``stop`` may be called from
+    anywhere, a signal handler too.
     """
 
     def __init__(
         self,
         app: Any,
+        listener: socket.socket,
         *,
-        host: str,
-        port: int,
         threads: int,
         on_stop: Callable[[], None],
     ) -> None:
@@ -52,13 +56,10 @@ class Server:
         server = create_server(
             app,
             map=self._map,
-            listen=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
-            # A name like localhost has addresses of both kinds, which would be two servers.
-            ipv4=":" not in host,
-            ipv6=":" in host,
+            sockets=[listener],
             threads=threads,
             ident=None,
-            backlog=1024,
+            backlog=BACKLOG,
             asyncore_use_poll=True,
             connection_limit=connections_max,
             channel_request_lookahead=1,
@@ -74,10 +75,6 @@ class Server:
         lot = Lot(self._map, connections_max)
         self._server.channel_class = type("ServedChannel", (Channel,), {"lot": lot})
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
-
-    @property
-    def port(self) -> int:
-        return int(self._server.effective_port)
 
     def run(self) -> bool:
         """Serve until ``stop``, then let what is in flight end. True: all of it has."""
@@ -114,11 +111,21 @@ class Server:
         any_busy = False
         channels: list[Channel] = list(self._server.active_channels.values())
         for channel in channels:
-            if channel.requests or channel.total_outbufs_len:
+            if channel.requests or channel.total_outbufs_len or _is_beginning(channel):
                 any_busy = True
             elif channel.request is None:
                 channel.will_close = True
         return any_busy
+
+
+def _is_beginning(channel: Channel) -> bool:
+    """Say whether a request may be on its way on a connection that has none complete."""
+    if channel.request is not None or channel.last_activity == channel.creation_time:
+        return time.time() - channel.last_activity < _BEGIN_S
+    try:
+        return bool(channel.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except OSError:
+        return False
 
 
 def _raise_descriptor_limit() -> int:
@@ -145,5 +152,12 @@ def stop_on_signals(server: Server) -> None:
         signal.signal(number, first)
 
 
-def bound_address(host: str, port: int) -> str:
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+def obey_supervisor(server: Server) -> None:
+    """Let SIGTERM stop ``server`` in order, however often it comes.
+
+    A second one may be the same: some send it to all processes of a group. Whoever ends the
+    supervisor by Ctrl-C or a hang-up sends that here, too; it is for the supervisor to act.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: server.stop())

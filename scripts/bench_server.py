@@ -27,6 +27,7 @@ import falcon
 import psutil
 
 from blockqueue.api import _envelope, _topics
+from blockqueue.api._listener import address_of, listen
 from blockqueue.api.server import Server, stop_on_signals
 
 THREADS = 16
@@ -101,10 +102,11 @@ def _serve_bound() -> None:
     app.req_options.strip_url_path_trailing_slash = True
     app.req_options.keep_blank_qs_values = True
     app.add_route("/topics/{topic}/messages", _ParseOnly())
-    server = Server(app, host=HOST, port=0, threads=THREADS, on_stop=lambda: None)
+    listener = listen(HOST, 0)
+    server = Server(app, listener, threads=THREADS, on_stop=lambda: None)
     stop_on_signals(server)
     gc.freeze()
-    print(f"serves on http://{HOST}:{server.port}", flush=True)
+    print(f"serves on {address_of(HOST, listener)}", flush=True)
     server.run()
 
 

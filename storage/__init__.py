@@ -18,9 +18,7 @@ from ._clock import (
     Clock,
     ManualClock,
 )
-from ._cron import (
-    Cron,
-)
+from ._cron import Cron
 from ._errors import (
     AlreadyExists,
     BackPressure,
@@ -58,17 +56,14 @@ from ._expiry import (
     expire,
     expire_in,
 )
-from ._failures import (
-    Failure,
-)
+from ._failures import Failure
 from ._frames import (
     Body,
     Envelope,
     pack_messages,
 )
-from ._idempotency import (
-    Keyed,
-)
+from ._hints import Hints
+from ._idempotency import Keyed
 from ._ids import (
     MessageRef,
     delivery_id,
@@ -81,9 +76,7 @@ from ._lists import (
     active_page,
     dead_page,
 )
-from ._lock import (
-    FileLock,
-)
+from ._lock import FileLock
 from ._occurrences import (
     fire_schedules,
     fire_schedules_in,
@@ -265,6 +258,7 @@ __all__ = [
     "Finished",
     "Forbidden",
     "Handle",
+    "Hints",
     "IdempotencyConflict",
     "Keyed",
     "LeaseLost",

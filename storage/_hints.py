@@ -9,15 +9,16 @@ import mmap
 import os
 
 _SIZE = mmap.PAGESIZE
-_COMMITS, _LEASE_DUE = 1, 2  # places of 8 bytes
+_COMMITS, _LEASE_DUE, _TURNS = 1, 2, 3  # places of 8 bytes
 _NEVER = 2**63 - 1
 
 
 class Hints:
     """The numbers, in a small mapped file beside the database.
 
-    ``commits`` rises with every commit of any process. ``lease_due_ms`` is not later than
-    the earliest end of any lease. Written under the write lock only, read by anybody.
+    ``commits`` rises with every commit of any process, ``turns`` whenever one has taken the
+    write lock. ``lease_due_ms`` is not later than the earliest end of any lease. Written under
+    the write lock only, read by anybody.
     """
 
     def __init__(self, path: str) -> None:
@@ -33,6 +34,13 @@ class Hints:
     @property
     def commits(self) -> int:
         return self._numbers[_COMMITS]
+
+    @property
+    def turns(self) -> int:
+        return self._numbers[_TURNS]
+
+    def count_turn(self) -> None:
+        self._numbers[_TURNS] += 1
 
     @property
     def lease_due_ms(self) -> int | None:

@@ -132,6 +132,7 @@ class Store:
         with self._write_lock:
             self._check_usable()
             self._file_lock.acquire()
+            self.hints.count_turn()
             self._owner = me
             committing = False
             try:
@@ -217,6 +218,7 @@ class Store:
             if self._db.is_closed():
                 return
             self._file_lock.acquire()
+            self.hints.count_turn()
             try:
                 self._connection.wal_checkpoint(mode=mode)
                 self._pages_moved = self._pages_written

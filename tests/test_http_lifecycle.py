@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
+import falcon
 import pytest
 
+from blockqueue.api._listener import listen
 from blockqueue.api.server import Server as InProcess
 
 from .http_server import (
@@ -66,7 +68,7 @@ def test_the_command_line_explains_itself() -> None:
         command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=True
     )
 
-    for name in ("DB", "HOST", "PORT", "THREADS"):
+    for name in ("DB", "HOST", "PORT", "THREADS", "WORKERS"):
         assert f"--{name.lower()}" in done.stdout
         assert f"BLOCKQUEUE_{name}" in done.stdout
     assert done.stderr == ""
@@ -363,6 +365,7 @@ def test_a_host_that_is_not_ours_is_named(db: Path, host: str) -> None:
 
 BROKEN_COMMIT = """
 import apsw
+import falcon
 from blockqueue.api.cli import main
 from blockqueue.storage import Store
 
@@ -540,7 +543,7 @@ def test_a_poll_that_waits_while_the_disk_is_full_is_answered(small_disk: Path) 
 
 def test_a_server_that_has_ended_may_be_told_to_stop() -> None:
     """A disk can fail as the queue is closed; by then the trigger's descriptor is another's."""
-    ended = InProcess(None, host="127.0.0.1", port=0, threads=1, on_stop=lambda: None)
+    ended = InProcess(falcon.App(), listen("127.0.0.1", 0), threads=1, on_stop=lambda: None)
     ended.stop()
     assert ended.run()
 

@@ -1,0 +1,111 @@
+"""Serving a database: in this process, in several, or as one of several."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from blockqueue.api.queue import BlockQueue
+from blockqueue.storage import BlockQueueError
+
+from ._listener import address_of, listen
+from ._listening import Access
+from ._supervisor import Supervisor, SupervisorFailed
+from ._worker_link import Link
+from .server import Server, obey_supervisor, stop_on_signals
+
+
+class Site(NamedTuple):
+    """What is served, where, and to whom."""
+
+    db: str
+    host: str
+    port: int
+    threads: int
+    access: Access
+
+
+class ServingFailed(Exception):
+    """The server could not start, or had to stop. The text says why."""
+
+
+def serve_alone(site: Site, on_serving: Callable[[str], None]) -> None:
+    """Serve in this process; ``on_serving`` is told the address. Raises ServingFailed."""
+
+    def begin(server: Server, listener: socket.socket) -> None:
+        stop_on_signals(server)
+        on_serving(address_of(site.host, listener))
+
+    _serve(site, partial(_listen, site), begin)
+
+
+def serve_as_worker(link: Link, site: Site) -> None:
+    """Serve as one of several processes; the supervisor is told how that goes."""
+
+    def begin(server: Server, listener: socket.socket) -> None:
+        obey_supervisor(server)
+        link.tell_ready()
+
+    try:
+        _serve(site, lambda: link.listener, begin)
+    except ServingFailed as error:
+        link.tell_failed(str(error))
+        raise
+
+
+def supervise(site: Site, workers: int, on_serving: Callable[[str], None]) -> None:
+    """Serve in ``workers`` other processes. Raises ServingFailed."""
+    with _listen(site) as listener:
+        on_ready = partial(on_serving, address_of(site.host, listener))
+        try:
+            Supervisor(workers, listener, os.path.abspath(site.db), on_ready).run()
+        except SupervisorFailed as error:
+            raise ServingFailed(str(error)) from error
+
+
+def _listen(site: Site) -> socket.socket:
+    try:
+        return listen(site.host, site.port)
+    except (OSError, ValueError) as error:
+        raise ServingFailed(f"cannot listen on {site.host}:{site.port}: {error}") from error
+
+
+def _serve(
+    site: Site,
+    listener_of: Callable[[], socket.socket],
+    begin: Callable[[Server, socket.socket], None],
+) -> None:
+    fatal: list[BlockQueueError] = []
+    servers: list[Server] = []
+
+    def on_fatal(error: BlockQueueError) -> None:
+        fatal.append(error)
+        for running in servers:
+            running.stop()
+
+    try:
+        queue = BlockQueue(site.db, on_fatal=on_fatal)
+    except BlockQueueError as error:
+        raise ServingFailed(str(error)) from error
+    try:
+        app = site.access.app(queue, site.host)
+        listener = listener_of()
+    except (BlockQueueError, OSError, ServingFailed) as error:
+        queue.close()
+        raise ServingFailed(str(error)) from error
+    server = Server(app, listener, threads=site.threads, on_stop=queue.drain)
+    servers.append(server)
+    if fatal:  # it came before there was a server to stop
+        server.stop()
+    gc.freeze()  # what is loaded by now stays: no collection need look at it again
+    begin(server, listener)
+    answered = server.run()
+    closed = queue.close()
+    if fatal:
+        raise ServingFailed(f"stopped: {fatal[0]}")
+    if not (answered and closed):
+        raise ServingFailed("stopped before everything in flight had ended")
