@@ -60,7 +60,7 @@ def make_topic(address: str) -> None:
 
 
 @click.command(help=__doc__)
-@click.option("--examples", default=40, show_default=True, help="For each operation and phase.")
+@click.option("--examples", default=100, show_default=True, help="For each operation and phase.")
 @click.option("--seed", type=int, help="Default: another one each time; it is printed.")
 def main(examples: int, seed: int | None) -> None:
     """Run the campaign."""
