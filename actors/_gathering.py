@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from types import NoneType
 
 import pykka
 
 from ._runtime import Envelope, Inbox, PooledActor, refuse
+
+# For so long a caller is waited for who was in the last group. A thread that is woken needs
+# about half of that to come back, one after the other.
+_AWAITED_S = 0.000_03
+_AWAITED_S_MAX = 0.001
 
 
 class GatheringInbox(Inbox):
@@ -22,8 +28,12 @@ class GatheringInbox(Inbox):
 
     def __init__(self) -> None:
         super().__init__()
-        self._gathered: list[Envelope] = []  # guarded by _lock, like the next
+        self._gathered: list[Envelope] = []  # guarded by _lock, like the next three
         self._writing = False
+        #: How many came together the last time.
+        self._expected = 0
+        #: Released when so many are there again; None: nobody waits for that.
+        self._complete: threading.Lock | None = None
 
     def _put(self, envelope: Envelope) -> None:
         if type(envelope.message) is not self.gathers:
@@ -33,17 +43,38 @@ class GatheringInbox(Inbox):
             if self._closed:
                 raise pykka.ActorDeadError("the actor has stopped")
             self._gathered.append(envelope)
+            if self._complete is not None and len(self._gathered) >= self._expected:
+                self._complete.release()
+                self._complete = None
             if self._writing:
                 return
             self._writing = True
         assert isinstance(self.owner, GatheringActor)
         self.owner.write_gathered()
 
+    def await_callers(self) -> None:
+        """Wait a moment until as many have come as the last time. The writer does this.
+
+        Those were answered just now and are likely to call again, but run one at a time, and
+        only while the writer rests. Going on without them would halve the groups. A group that
+        stays smaller is what is waited for the next time; a lone caller never is.
+        """
+        with self._lock:
+            missing = self._expected - len(self._gathered)
+            if missing <= 0 or self._expected == 1:
+                return
+            complete = self._complete = threading.Lock()
+            complete.acquire()
+        complete.acquire(timeout=min(missing * _AWAITED_S, _AWAITED_S_MAX))
+        with self._lock:
+            self._complete = None
+
     def take(self) -> list[Envelope]:
         """Return the messages whose callers still want them. The writer does this."""
         with self._lock:
             gathered, self._gathered = self._gathered, []
             self._writing = False
+            self._expected = len(gathered)
         return [each for each in gathered if each.reply_to is None or each.reply_to.begin()]
 
 

@@ -87,7 +87,14 @@ class JobActor(GatheringActor):
 
     def write_gathered(self) -> None:
         publishes = _Publishes(self)
-        self._engine.write(Operation(publishes.run, publishes.begin, publishes.finish))
+        self._engine.write(
+            Operation(
+                publishes.run,
+                publishes.begin,
+                publishes.finish,
+                await_callers=self.actor_inbox.await_callers,
+            )
+        )
 
     def wake_listeners(self) -> None:
         """Let who waits look again, after a publish. Runs on the writer."""

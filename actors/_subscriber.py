@@ -176,7 +176,13 @@ class SubscriberActor(GatheringActor):
     def write_gathered(self) -> None:
         settlements = _Settlements(self)
         self._engine.write(
-            Operation(settlements.run, settlements.begin, settlements.finish, urgent=True)
+            Operation(
+                settlements.run,
+                settlements.begin,
+                settlements.finish,
+                urgent=True,
+                await_callers=self.actor_inbox.await_callers,
+            )
         )
 
     def wake_waiters(self) -> None:

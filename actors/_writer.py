@@ -31,18 +31,24 @@ logger = logging.getLogger("blockqueue")
 _GROUP_S_MAX = 0.020
 
 
+def _nobody() -> None:
+    """Nobody else comes."""
+
+
 class Operation(msgspec.Struct):
     """A piece of work for the writer: ``begin``, ``run`` in a transaction, then ``finish``.
 
     ``begin`` says whether it is still wanted; it is asked once, just before the work, while
     ``run`` may be repeated after a rollback. ``finish`` gets the value or the error, after
     the commit, on the thread that committed. ``urgent`` ones go before the others.
+    ``await_callers`` may wait a moment for those with whom the work could be shared.
     """
 
     run: Callable[[Tx], Any]
     begin: Callable[[], bool]
     finish: Callable[[Any, BaseException | None], object]
     urgent: bool = False
+    await_callers: Callable[[], object] = _nobody
     begun: bool = False
 
 
@@ -63,8 +69,6 @@ class WriterActor(PooledActor):
         self._store = store
         self._on_fatal = on_fatal
         self._operations: list[Operation] = []
-        #: What was committed and is to be answered just before the next commit.
-        self._held: list[_Done] = []
 
     def on_receive(self, message: Operation) -> Any:
         self._operations.append(message)
@@ -72,28 +76,24 @@ class WriterActor(PooledActor):
 
     def on_drained(self) -> None:
         self._write()
-        if self.actor_inbox.empty():
-            self._answer_held()
         if self._store.failed is not None:
             self._give_up(self._store.failed)
 
     def on_stop(self) -> None:
         self._write()  # what came before the stop
-        self._answer_held()
 
     def _write(self) -> None:
         if len(self._operations) > 1:
             self._operations.sort(key=_is_patient)
         while self._operations and self._store.failed is None:
+            self._operations[0].await_callers()
             count = self._commit(self._operations)
             del self._operations[:count]
-            if self._store.is_untidy:
-                self._answer_held()  # nobody waits for a checkpoint
+            if self._store.is_untidy:  # everybody has been answered: nobody waits for that
                 self._store.tidy()
 
     def _give_up(self, error: BlockQueueError) -> None:
         """Refuse all work for good: only opening the database anew tells what it holds."""
-        self._answer_held()
         operations, self._operations = self._operations, []
         for operation in operations:
             _answer(operation, None, _not_written(error))
@@ -109,17 +109,11 @@ class WriterActor(PooledActor):
         refuse(rest, error)
 
     def _commit(self, operations: Sequence[Operation]) -> int:
-        """Commit as many operations as fit into one group; return how many that were.
-
-        If more wait, the group's callers are answered just before the next commit: they run
-        while the disk is written. Sooner, they would fight with this thread for the
-        interpreter, at every statement.
-        """
+        """Commit as many operations as fit into one group; return how many that were."""
         done: list[_Done] = []
         try:
             with self._store.transaction() as tx:
                 self._run_group(tx, operations, done)
-                self._answer_held()
         except _Undone:
             return self._commit_singly(operations[: len(done) + 1])
         except (BlockQueueError, apsw.Error) as error:
@@ -130,15 +124,9 @@ class WriterActor(PooledActor):
             for operation in operations[:count]:
                 _answer(operation, None, error)
             return count
-        finally:
-            self._answer_held()
-        self._held = done
-        return len(done)
-
-    def _answer_held(self) -> None:
-        held, self._held = self._held, []
-        for operation, value, failure in held:
+        for operation, value, failure in done:
             _answer(operation, value, failure)
+        return len(done)
 
     def _run_group(
         self,
@@ -188,7 +176,6 @@ class WriterActor(PooledActor):
     def on_failed(self, error: BaseException, rest: Sequence[Envelope]) -> None:
         fatal = self._store.failed or Unavailable(f"the writer failed: {error!r}")
         self._store.failed = fatal
-        self._answer_held()
         unknown = CommitUnknown(f"{fatal}: the work may have been written or not")
         for operation in self._operations:
             if operation.begun:
