@@ -11,6 +11,7 @@ import pykka
 
 from blockqueue.storage import (
     BlockQueueError,
+    CommitUnknown,
     NotFound,
     Published,
     Topic,
@@ -196,14 +197,18 @@ class _Publishes(Gathered):
         return publish_calls_in(tx, self._job.topic.id, calls)
 
     def finish(
-        self, published: list[list[Published] | BlockQueueError], error: BaseException | None
+        self, published: list[list[Published] | BlockQueueError] | None, error: BaseException | None
     ) -> None:
         """Give each caller its part of what was written, and wake who waits for messages."""
+        if isinstance(error, CommitUnknown) and published is not None:
+            self._tell_unknown(published, error)
+            return
         if error is not None:
             self.fail(error)
             if isinstance(error, NotFound):  # another process has deleted the topic
                 tell(self._job.actor_ref, signals.Gone(error))
             return
+        assert published is not None
         for envelope, outcome in zip(self.begun, published, strict=True):
             if envelope.reply_to is None:
                 continue
@@ -212,3 +217,16 @@ class _Publishes(Gathered):
             else:
                 envelope.reply_to.complete(outcome)
         self._job.wake_listeners()
+
+    def _tell_unknown(
+        self, published: list[list[Published] | BlockQueueError], error: CommitUnknown
+    ) -> None:
+        """Tell each caller which ids its messages have if they were written."""
+        for envelope, outcome in zip(self.begun, published, strict=True):
+            if envelope.reply_to is None:
+                continue
+            if isinstance(outcome, BlockQueueError):
+                envelope.reply_to.fail(outcome)
+            else:
+                ids = [each for part in outcome for each in part.ids()]
+                envelope.reply_to.fail(CommitUnknown(str(error), ids))

@@ -66,6 +66,9 @@ class SweeperActor(PooledActor):
         self._foreign_commits = engine.store.foreign_commits
         self._timetable = Timetable(engine.store)
         self._working = False
+        #: A schedule could not fire: until the next tick what makes room comes first.
+        self._put_off_schedules = False
+        self._firing = False
         #: The steps of the maintenance pass under way that are still to be done.
         self._steps: list[Callable[[Tx], bool]] = []
         self._seen_commits = -1
@@ -80,7 +83,9 @@ class SweeperActor(PooledActor):
         match message:
             case _Tick():
                 self._tick_later()
+                self._tell_writer()
                 self._tell_foreign_commits()
+                self._put_off_schedules = False
                 self._work()
                 self._await_due()
             case _Due():
@@ -95,6 +100,15 @@ class SweeperActor(PooledActor):
 
     def on_stop(self) -> None:
         self._role.close()
+
+    def _tell_writer(self) -> None:
+        """Give the writer a turn if the store has failed elsewhere, or its log is long.
+
+        A reader may be the one who meets a broken disk, and nobody may write for hours.
+        """
+        store = self._engine.store
+        if store.failed is not None or store.is_untidy:
+            self._engine.change(_nothing)
 
     def _tell_foreign_commits(self) -> None:
         """Wake those who wait if another process has committed something."""
@@ -122,9 +136,11 @@ class SweeperActor(PooledActor):
             return None
         if not self._take_role():
             return None
+        self._firing = False
         if expired:
             return expire_in
-        scheduled = self._scheduled()
+        scheduled = None if self._put_off_schedules else self._scheduled()
+        self._firing = scheduled is not None
         if scheduled is not None:
             return scheduled
         if not self._steps and self._pass_due(now_ms):
@@ -168,6 +184,9 @@ class SweeperActor(PooledActor):
         self._working = False
         if error is not None:  # the disk is full, say: the next tick tries again
             logger.warning("maintenance was put off: %s", error)
+            if self._firing and not self._put_off_schedules:
+                self._put_off_schedules = True
+                self._work()
             return
         if isinstance(value, _PassEnded):
             self._seen_commits = self._engine.store.hints.commits
@@ -178,6 +197,10 @@ class SweeperActor(PooledActor):
             if value.schedules:  # whose topics they are is not worth the asking
                 tell(self._queue, signals.Wake())
         self._work()
+
+
+def _nothing(tx: Tx) -> None:
+    """An operation that lets the writer look at the store."""
 
 
 class _PassEnded(NamedTuple):

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import pykka
 
 from blockqueue.storage import (
+    MIN_FREE_BYTES,
     BlockQueueError,
     Clock,
     FileLock,
@@ -57,9 +58,10 @@ class System:
         idle_s: float = IDLE_S,
         messages_max: int = MESSAGES_MAX,
         bytes_max: int = BYTES_MAX,
+        min_free_bytes: int = MIN_FREE_BYTES,
         on_fatal: Callable[[BlockQueueError], None] | None = None,
     ) -> None:
-        self.store = Store(path, clock=clock)
+        self.store = Store(path, clock=clock, min_free_bytes=min_free_bytes)
         self._role = FileLock(self.store.path + "-hints")  # the sweeper's
         self.admission = Admission(messages_max, bytes_max)
         #: Why the queue refuses work, once it does.
@@ -223,6 +225,8 @@ class System:
             self._stop_writer(deadline)
             ended = self._pool.stop(max(0.1, deadline - time.monotonic()))
             self.store.close()
+            if self.store.failed is not None:  # its last checkpoint met a broken disk
+                self._fail(self.store.failed)
             return ended
 
     def _await_admitted(self, deadline: float) -> None:

@@ -40,7 +40,8 @@ class Operation(msgspec.Struct):
 
     ``begin`` says whether it is still wanted; it is asked once, just before the work, while
     ``run`` may be repeated after a rollback. ``finish`` gets the value or the error, after
-    the commit, on the thread that committed. ``urgent`` ones go before the others.
+    the commit, on the thread that committed; with CommitUnknown also the value that there is
+    if it was written. ``urgent`` ones go before the others.
     ``await_callers`` may wait a moment for those with whom the work could be shared.
     """
 
@@ -120,9 +121,13 @@ class WriterActor(PooledActor):
             # Whoever met the error is the one after ``done``, and will be first next time.
             if self._store.failed is None and done:
                 return self._commit_singly(operations[: len(done)])
+            if self._store.make_room():
+                return self._commit_singly(operations[:1])
             count = max(1, len(done))
-            for operation in operations[:count]:
-                _answer(operation, None, error)
+            # What it would have been goes along: a publish tells its ids if it is unknown.
+            values = [value for _, value, _ in done] or [None]
+            for operation, value in zip(operations, values, strict=False):
+                _answer(operation, value, error)
             return count
         for operation, value, failure in done:
             _answer(operation, value, failure)
@@ -163,15 +168,23 @@ class WriterActor(PooledActor):
             if self._store.failed is not None:
                 _answer(operation, None, _not_written(self._store.failed))
                 continue
-            try:
-                with self._store.transaction() as tx:
-                    value, failure = self._run(tx, operation)
-            except _Undone as undone:
-                value, failure = None, undone.__cause__
-            except Exception as error:
-                value, failure = None, error
+            value, failure = self._commit_one(operation)
+            if failure is not None and self._store.make_room():
+                value, failure = self._commit_one(operation)
             _answer(operation, value, failure)
         return len(operations)
+
+    def _commit_one(self, operation: Operation) -> tuple[Any, BaseException | None]:
+        value: Any = None
+        failure: BaseException | None = None
+        try:
+            with self._store.transaction() as tx:
+                value, failure = self._run(tx, operation)
+        except _Undone as undone:
+            failure = undone.__cause__
+        except Exception as error:
+            failure = error
+        return value, failure
 
     def on_failed(self, error: BaseException, rest: Sequence[Envelope]) -> None:
         fatal = self._store.failed or Unavailable(f"the writer failed: {error!r}")

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import falcon
 import msgspec
 
-from blockqueue.storage import BlockQueueError, ValidationError
+from blockqueue.storage import BlockQueueError, CommitUnknown, ValidationError
 
 from ._answer import Answer, headers_of, remedy, retry_after
 
@@ -62,7 +62,10 @@ def refusal(error: BaseException) -> Answer:
         return _refusal(500, "internal error")
     if error.status >= 500:
         logger.error("a request was refused: %s", error)
-    return Answer(error.status, failure(error.status, str(error)), remedy(error))
+    text = str(error)
+    if isinstance(error, CommitUnknown) and error.ids:
+        text += f"; if it was, the message ids are: {', '.join(error.ids)}"
+    return Answer(error.status, failure(error.status, text), remedy(error))
 
 
 def _refusal(status: int, text: str) -> Answer:

@@ -42,7 +42,7 @@ class ReadyzResource:
         try:
             system = self._queue.system
             with system.reading() as snapshot:
-                snapshot.row("SELECT 1")
+                snapshot.row("SELECT count(*) FROM sqlite_schema")
         except BlockQueueError as error:
             return str(error)
         messages, nbytes = system.admission.waiting()
@@ -51,7 +51,7 @@ class ReadyzResource:
             return f"{messages} messages wait to be written"
         if nbytes > _BACKLOG_MAX * admission.bytes_max:
             return f"{nbytes} bytes wait to be written"
-        return "stopping" if system.draining else None
+        return "stopping" if system.draining else system.store.space.trouble()
 
 
 def add_routes(app: falcon.App[Any, Any], queue: BlockQueue) -> None:

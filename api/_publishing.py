@@ -46,7 +46,8 @@ class Publishing(Face):
             TopicNotFound, NoSubscribers, ValidationError: nothing was written.
             IdempotencyConflict: the key was used for a different publish; nothing was written.
             BackPressure, DiskFull, Withdrawn, QueueClosed: nothing was written; try again.
-            CommitUnknown: the disk failed; it may have been written or not.
+            CommitUnknown: the disk failed; it may have been written or not. Its ``ids`` are
+                the messages' if it was; repeating it with its idempotency key finds out.
         """
         batch = batch_of(
             Message(message, headers, correlation_id, priority, delay, schedule_at, idempotency_key)

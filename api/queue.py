@@ -27,6 +27,8 @@ class BlockQueue(Topology, Publishing, Looking):
         path: the database file, made if missing, on a local disk.
         timeout: seconds to wait for a write before it is withdrawn; see ``Withdrawn``.
         messages_max, bytes_max: how much may wait to be written before ``BackPressure``.
+        min_free_bytes: with less than this free on the disk (on a small one: a sixteenth of it)
+            publishes are refused with ``DiskFull``; everything else goes on.
         clock: where time comes from; only tests give one.
         idle_s: seconds after which an unused topic's actors stop.
 
@@ -41,6 +43,7 @@ class BlockQueue(Topology, Publishing, Looking):
         timeout: float = 30.0,
         messages_max: int = MESSAGES_MAX,
         bytes_max: int = BYTES_MAX,
+        min_free_bytes: int = storage.MIN_FREE_BYTES,
         clock: storage.Clock | None = None,
         idle_s: float = 60.0,
         on_fatal: Any = None,
@@ -54,6 +57,7 @@ class BlockQueue(Topology, Publishing, Looking):
                 idle_s=idle_s,
                 messages_max=messages_max,
                 bytes_max=bytes_max,
+                min_free_bytes=min_free_bytes,
                 on_fatal=on_fatal,
             )
         )

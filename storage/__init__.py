@@ -157,6 +157,9 @@ from ._snapshot import (
     Snapshot,
     Tx,
 )
+from ._space import (
+    MIN_FREE_BYTES,
+)
 from ._states import (
     Event,
     State,
@@ -171,7 +174,6 @@ from ._status import (
 )
 from ._store import (
     Store,
-    verb,
 )
 from ._tokens import (
     NewToken,
@@ -209,6 +211,9 @@ from ._topology import (
     topic_named,
     topics,
 )
+from ._verb import (
+    verb,
+)
 from ._views import (
     BucketEntry,
     SubscriberStatus,
@@ -225,6 +230,7 @@ __all__ = [
     "CONSUME",
     "DEFAULT_RETENTION_MS",
     "MANAGE",
+    "MIN_FREE_BYTES",
     "OBSERVE",
     "PUBLISH",
     "Ack",

@@ -190,10 +190,18 @@ class Withdrawn(Unavailable):
 
 
 class CommitUnknown(BlockQueueError):
-    """The disk failed at the commit: the work may or may not have been written."""
+    """The disk failed at the commit: the work may or may not have been written.
+
+    ``ids`` are those that a publish's messages have if they were written, in their order;
+    empty for other work, and where nobody knows.
+    """
 
     code = "commit_unknown"
     status = 503
+
+    def __init__(self, text: str, ids: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.ids = tuple(ids)
 
 
 class DatabaseError(BlockQueueError):

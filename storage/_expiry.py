@@ -6,8 +6,8 @@ from ._cursors import Cursor
 from ._failures import fail_in
 from ._snapshot import Tx
 from ._states import Event, State
-from ._store import verb
 from ._topology import Subscriber, subscriber
+from ._verb import verb
 
 REASON = "lease expired"
 _RUNS_MAX = 1_000

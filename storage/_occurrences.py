@@ -22,7 +22,7 @@ from ._publish import Batch, Published, publish_in
 from ._schedule_runs import RunStatus, ScheduleRun, has_active_run, note_run, run_at
 from ._schedules import COLUMNS, Schedule, schedule, schedule_of
 from ._snapshot import Tx
-from ._store import verb
+from ._verb import verb
 
 logger = logging.getLogger("blockqueue")
 

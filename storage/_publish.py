@@ -16,7 +16,7 @@ from ._ids import message_id, new_tags
 from ._runs import Run, move
 from ._snapshot import Tx
 from ._states import Event, State
-from ._store import verb
+from ._verb import verb
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -70,6 +70,7 @@ def publish_in(tx: Tx, topic_id: int, batches: Sequence[Batch]) -> list[Publishe
         NoSubscribers: nobody would get it.
         IdempotencyConflict: a key was used before for a different message.
         ValidationError: a key is given twice for different messages.
+        DiskFull: there is less room than is kept free.
     """
     (published,) = publish_calls_in(tx, topic_id, [batches])
     if isinstance(published, BlockQueueError):
@@ -83,8 +84,9 @@ def publish_calls_in(
     """Do ``publish_in`` for several callers at once.
 
     Each call succeeds or fails for itself if it is its keys that are wrong. Raises what
-    concerns all of them: TopicNotFound, NoSubscribers.
+    concerns all of them: TopicNotFound, NoSubscribers, DiskFull.
     """
+    tx.store.check_room()
     if any(batch.keyed is not None for batches in calls for batch in batches):
         return _KeyedCalls(tx, topic_id).publish(calls)
     published = iter(_append_all(tx, topic_id, [batch for batches in calls for batch in batches]))

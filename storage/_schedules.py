@@ -13,8 +13,8 @@ from ._errors import AlreadyExists, ScheduleNotFound, StaleVersion, ValidationEr
 from ._frames import Envelope
 from ._pages import After, Page, page_of
 from ._snapshot import Row, Snapshot, Tx
-from ._store import verb
 from ._topology import topic
+from ._verb import verb
 
 COLUMNS = (
     "uid, topic_id, name, cron, timezone, message, priority, paused, version, next_run_ms,"

@@ -22,8 +22,8 @@ from ._ids import receipt_token
 from ._runs import Run, move
 from ._snapshot import Tx
 from ._states import ACTIVE, Event, State
-from ._store import verb
 from ._topology import Subscriber, subscriber
+from ._verb import verb
 
 
 class Handle(msgspec.Struct, frozen=True):

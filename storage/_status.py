@@ -13,8 +13,8 @@ from ._pages import After, Page, page_of
 from ._settle import Cancel, Handle, settle_in
 from ._snapshot import Snapshot, Tx
 from ._states import ACTIVE, State
-from ._store import verb
 from ._topology import Subscriber, subscribers
+from ._verb import verb
 
 
 class DeliveryStatus(msgspec.Struct, frozen=True):

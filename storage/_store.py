@@ -11,16 +11,17 @@ import os
 import queue
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Concatenate, ParamSpec, TypeVar
 
 import apsw
+import peewee
 from playhouse.apsw_ext import APSWDatabase
 
 from ._blocks import BlockCache
 from ._clock import BootClock, Clock, StoredClock
 from ._database import connect, errors_named
+from ._disk import disk_error
 from ._errors import (
     BlockQueueError,
     CommitUnknown,
@@ -33,6 +34,7 @@ from ._hints import Hints
 from ._lock import FileLock
 from ._schema import migrate, read_meta
 from ._snapshot import Row, Snapshot, Tx
+from ._space import MIN_FREE_BYTES, Space
 
 logger = logging.getLogger("blockqueue")
 
@@ -43,21 +45,27 @@ _FORK_S = 10.0
 # After this many pages (4 MiB) the writer moves the log into the database. Small, because a
 # log that is written over again commits twice as fast as one that grows.
 _WAL_PAGES_MAX = 1000
+_PAGE_BYTES = 4096
 _SAVE_CLOCK = "UPDATE meta SET value = ? WHERE key = 'clock'"
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class Store:
     """The database at ``path``, made if it is missing. Safe for any thread.
 
     After a disk error it refuses all work (``failed`` says why): only opening it anew
-    tells what has been written. A forked child must not use it, see ``abandon``.
+    tells what has been written. A forked child must not use it, see ``abandon``. With less
+    than ``min_free_bytes`` free on the disk nothing is published.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        clock: Clock | None = None,
+        min_free_bytes: int = MIN_FREE_BYTES,
+    ) -> None:
         self.path = os.path.abspath(os.fspath(path))
+        self.space = Space(self.path, min_free_bytes)
         self.failed: BlockQueueError | None = None
         self.blocks = BlockCache(_CACHE_BYTES)
         self._stored_clock: StoredClock | None = None  # None: the clock is the caller's
@@ -66,6 +74,7 @@ class Store:
         self._write_lock = threading.Lock()  # guards _db, _owner and the two below
         self._pages_written = 0  # to the log, by this connection
         self._pages_moved = 0  # of these, how many a checkpoint was tried on
+        self._needs_room = False  # the last transaction did not fit onto the disk
         self._own_commits = 0
         self._readers: queue.LifoQueue[APSWDatabase | None] = queue.LifoQueue()
         for _ in range(_READERS_MAX):
@@ -78,7 +87,14 @@ class Store:
             self._file_lock = FileLock(self.path + "-lock")
             try:
                 self._file_lock.acquire()
-                self._open(clock)
+                try:
+                    with errors_named(self.path):
+                        self._open(clock)
+                except DiskFull:
+                    if not self.space.throw_off():
+                        raise
+                    self._open(clock)
+                self.space.look()
                 self._file_lock.release()
             except BaseException:
                 self._file_lock.close()
@@ -134,7 +150,7 @@ class Store:
             self._file_lock.acquire()
             self.hints.count_turn()
             self._owner = me
-            committing = False
+            committing = self._needs_room = False
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
                 now_ms = self.clock.now_ms()
@@ -177,36 +193,50 @@ class Store:
                 f"the disk failed at the commit ({error}): the work may have been written or not"
             )
             return self.failed
-        named = self._disk_error(error)
+        named = self._named(error)
         if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+            try:
+                self._connection.execute("ROLLBACK")
+            except apsw.Error as second:  # then nothing is known of this connection
+                self.failed = self.failed or Unavailable(f"the disk failed ({second})")
+        self._needs_room = isinstance(named, DiskFull)
         return named
 
-    def _disk_error(self, error: apsw.Error) -> BlockQueueError | None:
-        """Name an error that came before the commit: nothing has been written then."""
-        # What apsw raises by itself has no result code.
-        extended = getattr(error, "extendedresult", None)
-        if isinstance(error, apsw.FullError) or extended == apsw.SQLITE_IOERR_SHMSIZE:
-            return DiskFull("the disk is full; nothing was written")
-        if isinstance(error, apsw.BusyError):
-            return Unavailable("another program holds the database; nothing was written")
-        if isinstance(error, apsw.IOError):
-            self.failed = Unavailable(f"the disk failed ({error}); nothing was written")
-            return self.failed
-        if isinstance(error, apsw.CorruptError | apsw.NotADBError):
-            self.failed = DatabaseUnusable(f"{self.path} is damaged ({error})")
-            return self.failed
-        return None
+    def _named(self, error: apsw.Error) -> BlockQueueError | None:
+        """Name an error that came before the commit; a fatal one ends all work."""
+        named, fatal = disk_error(error, self.path)
+        if fatal:
+            self.failed = self.failed or named
+        return named
+
+    def check_room(self) -> None:
+        """Raise DiskFull or Unavailable if nothing may be published. Inside a transaction."""
+        self.space.check(self._pages_written)
 
     @property
     def is_untidy(self) -> bool:
         """Whether ``tidy`` would have something to do."""
-        return self._pages_written - self._pages_moved >= _WAL_PAGES_MAX and self.failed is None
+        if self.failed is not None:
+            return False
+        return self._pages_written - self._pages_moved >= _WAL_PAGES_MAX or self.space.log_is_due
 
     def tidy(self) -> None:
         """Move the log into the database if it has grown long. Not while anybody waits."""
         if self.is_untidy:
             self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def make_room(self) -> bool:
+        """Do what can be done if the last transaction has met a full disk.
+
+        Returns whether trying it again may help.
+        """
+        if not self._needs_room or self.failed is not None:
+            return False
+        self._needs_room = False
+        unmoved = self._pages_written - self._pages_moved
+        thrown_off = self.space.throw_off()
+        self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
+        return thrown_off or self._pages_written - self._pages_moved < unmoved
 
     def checkpoint(self) -> None:
         """Move all of the log into the database and empty it."""
@@ -220,8 +250,14 @@ class Store:
             self._file_lock.acquire()
             self.hints.count_turn()
             try:
-                self._connection.wal_checkpoint(mode=mode)
+                try:
+                    pages, moved = self._connection.wal_checkpoint(mode=mode)
+                except apsw.FullError:
+                    if not self.space.throw_off():
+                        raise
+                    pages, moved = self._connection.wal_checkpoint(mode=mode)
                 self._pages_moved = self._pages_written
+                self.space.note_log((pages - moved) * _PAGE_BYTES)
             except apsw.FullError:
                 logger.warning("no room to checkpoint %s; it stays in its log", self.path)
             except apsw.BusyError:
@@ -239,8 +275,7 @@ class Store:
         try:
             self._check_usable()  # again: it may have been closed while this one waited
             if db is None:
-                with errors_named(self.path):
-                    db = connect(self.path, read_only=True)
+                db = self._connect_reader()
             connection: apsw.Connection = db.connection()
             connection.execute("BEGIN")
             try:
@@ -249,12 +284,22 @@ class Store:
                 if connection.in_transaction:  # an error of the disk ends it by itself
                     connection.execute("COMMIT")
         except apsw.Error as error:
-            named = self._disk_error(error)
+            named = self._named(error)
             if named is None:
                 raise
             raise named from error
         finally:
             self._readers.put(db)
+
+    def _connect_reader(self) -> APSWDatabase:
+        with errors_named(self.path):
+            try:
+                return connect(self.path, read_only=True)
+            except (apsw.Error, peewee.PeeweeException) as error:
+                cause = error.__cause__ or error.__context__ or error
+                if isinstance(cause, apsw.Error) and self._named(cause) is not None:
+                    raise cause from error
+                raise
 
     @property
     def foreign_commits(self) -> int:
@@ -282,7 +327,13 @@ class Store:
                 self._readers.put(None)  # whoever waits for one learns that it is closed
             self._file_lock.acquire()
             try:
+                if self.failed is not None:
+                    # The log's sums are only checked when it is opened: nothing may be moved
+                    # out of it before that.
+                    self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
                 self._db.close()
+            except (apsw.Error, peewee.PeeweeException) as error:
+                self.failed = self.failed or Unavailable(f"the disk failed at the end ({error})")
             finally:
                 self._file_lock.release()
                 self._file_lock.close()
@@ -345,17 +396,3 @@ class Store:
 
 
 _abandoned: list[object] = []
-
-
-def verb(inside: Callable[Concatenate[Tx, P], R]) -> Callable[Concatenate[Store, P], R]:
-    """Return the stand-alone form of ``verb_in(tx, …)``: the same in its own transaction."""
-
-    def alone(store: Store, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with store.transaction() as tx:
-            value = inside(tx, *args, **kwargs)
-        store.tidy()
-        return value
-
-    alone.__name__ = inside.__name__.removesuffix("_in")
-    alone.__doc__ = inside.__doc__
-    return alone

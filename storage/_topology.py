@@ -12,7 +12,7 @@ from . import limits
 from ._errors import AlreadyExists, SubscriberNotFound, TopicNotFound, ValidationError
 from ._pages import After
 from ._snapshot import Snapshot, Tx
-from ._store import verb
+from ._verb import verb
 
 DEFAULT_RETENTION_MS = 7 * 86400 * 1000
 

@@ -265,7 +265,7 @@ def test_a_disk_that_is_full_at_the_commit_fails_that_commit_only(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing was written then, and the next one may succeed."""
-    break_commits(desk.store, monkeypatch, sqlite_error(apsw.FullError, 13), times=2)
+    break_commits(desk.store, monkeypatch, sqlite_error(apsw.FullError, 13), times=3)
     promise = desk.note("a")
 
     with pytest.raises(DiskFull, match="nothing was written"):

@@ -6,6 +6,7 @@ import http
 import logging
 import os
 import re
+from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 from urllib.parse import quote
 
@@ -79,6 +80,17 @@ class Problem(msgspec.Struct, omit_defaults=True):
         Annotated[str, msgspec.Meta(description="The path, where it is what was not found.")]
         | msgspec.UnsetType
     ) = msgspec.UNSET
+    message_ids: (
+        Annotated[
+            list[str],
+            msgspec.Meta(
+                description="After a publish of which nobody knows whether it was written: the "
+                "ids that its messages have if it was. Publish again with the same "
+                "idempotency key to find out."
+            ),
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
 
 
 _encode = msgspec.json.Encoder().encode
@@ -116,8 +128,12 @@ def problem(
     status: int | None = None,
     path: bytes | None = None,
     remedies: Headers | None = None,
+    ids: Sequence[str] = (),
 ) -> Answer:
-    """Return a refusal. ``path`` is shown as ``instance``, ``remedies`` are headers."""
+    """Return a refusal. ``path`` is shown as ``instance``, ``remedies`` are headers.
+
+    ``ids`` are shown as ``message_ids``.
+    """
     status = status or code.status
     body = Problem(
         type=_TYPE + code.name,
@@ -126,6 +142,7 @@ def problem(
         detail=detail,
         code=code.name,
         instance=msgspec.UNSET if path is None else quote(path),
+        message_ids=list(ids) or msgspec.UNSET,
     )
     headers = id_header(request) + (retry_after(status) if remedies is None else remedies)
     return Answer(status, _encode(body), headers, PROBLEM_JSON)
@@ -148,7 +165,8 @@ def refusal(error: BaseException, request: str) -> Answer:
         logger.error("request %s was refused: %s", request, error)
     if code is INTERNAL_ERROR:
         return problem(code, "the server has met an unexpected error", request)
-    return problem(code, str(error), request, remedies=remedy(error))
+    ids = error.ids if isinstance(error, CommitUnknown) else ()
+    return problem(code, str(error), request, remedies=remedy(error), ids=ids)
 
 
 def refusal_at_once(req: falcon.Request, error: TopicNotFound | Refused) -> Answer:
