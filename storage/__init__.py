@@ -157,9 +157,7 @@ from ._snapshot import (
     Snapshot,
     Tx,
 )
-from ._space import (
-    MIN_FREE_BYTES,
-)
+from ._space import MIN_FREE_BYTES
 from ._states import (
     Event,
     State,
@@ -172,9 +170,7 @@ from ._status import (
     failure_page,
     message_status,
 )
-from ._store import (
-    Store,
-)
+from ._store import Store
 from ._tokens import (
     NewToken,
     Token,
@@ -211,9 +207,7 @@ from ._topology import (
     topic_named,
     topics,
 )
-from ._verb import (
-    verb,
-)
+from ._verb import verb
 from ._views import (
     BucketEntry,
     SubscriberStatus,
