@@ -66,9 +66,9 @@ class _File(apsw.VFSFile):
         self._disk.call(SYNC, self._kind)
         super().xSync(flags)
 
-    def xTruncate(self, size: int) -> None:
+    def xTruncate(self, newsize: int) -> None:
         self._disk.call(TRUNCATE, self._kind)
-        super().xTruncate(size)
+        super().xTruncate(newsize)
 
 
 @contextmanager
