@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import threading
 import time
 from datetime import UTC, datetime
@@ -70,4 +71,5 @@ class _File(WatchedFileHandler):
         return open(self.baseFilename, "a", encoding="ascii", opener=private)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        logger.exception("the audit log cannot be written, this was lost: %s", record.msg)
+        why = sys.exc_info()[1]
+        logger.error("the audit log cannot be written (%s): %s", why, record.getMessage())

@@ -12,8 +12,8 @@ from blockqueue.storage import RateLimited, TokenLimits
 class Bucket:
     """A token bucket: ``rate`` flows in each second, up to a second's worth.
 
-    Whatever is asked for is given while there is anything, and owed: so something larger
-    than the bucket passes too, and is paid for afterwards. Not thread-safe.
+    What is larger than the bucket passes when it is full, and is paid for afterwards: until
+    then there is less than nothing in it. Not thread-safe.
     """
 
     def __init__(self, rate: float, now: Callable[[], float]) -> None:
@@ -24,12 +24,13 @@ class Bucket:
         self._filled_s = now()
 
     def take(self, amount: float) -> float:
-        """Take it and return 0, or return in how many seconds there will be something."""
+        """Take it and return 0, or return in how many seconds there will be enough."""
         now_s = self._now()
         self._level = min(self._room, self._level + (now_s - self._filled_s) * self._rate)
         self._filled_s = now_s
-        if self._level <= 0:
-            return max(-self._level, 1e-9) / self._rate
+        missing = min(amount, self._room) - self._level
+        if missing > 0:
+            return missing / self._rate
         self._level -= amount
         return 0.0
 
