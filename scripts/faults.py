@@ -41,14 +41,18 @@ def say(text: str) -> None:
 
 
 def attempt(fault: Fault, budget: Budget | None, folder: Path, seed: int) -> Result:
-    """Run a fault, or its control without a budget. What breaks off is a problem of a run."""
+    """Run a fault, or its control without a budget."""
     folder.mkdir(parents=True)
-    if budget is None:
-        return fault.control(folder, seed, say)
     try:
+        if budget is None:
+            return fault.control(folder, seed, say)
         return fault.run(budget, folder, seed, say)
     except Exception:
-        return Result(problems=[f"the run broke off: {traceback.format_exc()}"])
+        told = f"it broke off: {traceback.format_exc()}"
+    if budget is None:  # that is no proof that the control was noticed
+        say(told)
+        return Result()
+    return Result(problems=[told])
 
 
 def examine(fault: Fault, budget: Budget, folder: Path, seed: int, *, control: bool) -> Outcome:

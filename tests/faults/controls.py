@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 
+from blockqueue.actors import _signals, _subscriber
+from blockqueue.api import _parking
 from blockqueue.api import server as api_server
 from blockqueue.api._messages import Message
 from blockqueue.api.cli import main
@@ -59,11 +61,50 @@ def no_receipts() -> None:
     deliveries.handle_of = without_receipt  # type: ignore[attr-defined]
 
 
+def long_leases() -> None:
+    """A lease lasts for an hour, whatever was asked for."""
+    claim: Any = deliveries.Claim  # type: ignore[attr-defined]
+
+    def claim_for_long(subscriber: str, limit: int, lease_ms: int, timeout: float) -> Any:
+        return claim(subscriber, limit, 3_600_000, timeout)
+
+    deliveries.Claim = claim_for_long  # type: ignore[attr-defined, assignment]
+
+
+def trusts_clients() -> None:
+    """Every client is taken for a living one, and nothing is given back."""
+
+    def nothing(self: Any) -> None:
+        return None
+
+    def is_there(self: _parking.Channel) -> bool:
+        return False
+
+    _parking.Channel._client_has_gone = is_there  # type: ignore[method-assign]
+    _parking.Channel._cancel = nothing  # type: ignore[method-assign]
+    _parking.Parked.undo = nothing  # type: ignore[method-assign]
+
+
+def no_wake() -> None:
+    """Nobody who waits is told of a commit."""
+    on_receive = _subscriber.SubscriberActor.on_receive
+
+    def sleep_on(self: _subscriber.SubscriberActor, message: Any) -> Any:
+        if isinstance(message, _signals.Wake):
+            return None
+        return on_receive(self, message)
+
+    _subscriber.SubscriberActor.on_receive = sleep_on  # type: ignore[method-assign]
+
+
 BREAKS: dict[str, Callable[[], None]] = {
     "wall-clock": wall_clock,
     "no-drain": no_drain,
     "no-keys": no_keys,
     "no-receipts": no_receipts,
+    "long-leases": long_leases,
+    "trusts-clients": trusts_clients,
+    "no-wake": no_wake,
 }
 
 

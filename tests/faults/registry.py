@@ -5,19 +5,29 @@ from __future__ import annotations
 from .case import Fault
 from .clock_jumps import SetClock
 from .cut_replies import CutReply
+from .forks import Forks
+from .gone_clients import GoneClients
+from .idle_polls import IdlePolls
 from .io_errors import IoErrors
 from .kill_server import KillServer
 from .power_cut import PowerCut
 from .prefixes import Prefixes
 from .signals import SignalsUnderLoad
+from .stalled import StalledConsumers
+from .upgrades import Upgrades
 from .volatile_disk import VolatileDisk
 
 #: Those of processes, networks and clocks: tests/test_faults.py runs their controls.
 PROCESS: tuple[Fault, ...] = (
     KillServer(),
     SetClock(),
+    StalledConsumers(),
+    GoneClients(),
+    IdlePolls(),
+    Forks(),
     SignalsUnderLoad(),
     CutReply(),
+    Upgrades(),
 )
 #: Those of the disk: tests/test_faults_disk.py runs a few cycles of each.
 DISK: tuple[Fault, ...] = (PowerCut(), VolatileDisk(), Prefixes(), IoErrors())
