@@ -6,7 +6,6 @@ import http
 import logging
 import os
 import re
-from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 from urllib.parse import quote
 
@@ -19,6 +18,9 @@ from blockqueue.storage import BlockQueueError, CommitUnknown, Refused, TopicNot
 logger = logging.getLogger("blockqueue")
 
 PROBLEM_JSON = "application/problem+json"
+#: Names the error's class. Several have one code, and clients need to tell them apart: a
+#: commit that is unknown from one that never was. Not in the body, which the contract fixes.
+ERROR_HEADER = "X-BlockQueue-Error"
 _TYPE = "https://blockqueue.dev/problems/"
 _REQUEST_ID = "blockqueue.request_id"
 _PRINTABLE = re.compile(r"[\x20-\x7e]{1,128}")
@@ -127,14 +129,14 @@ def problem(
     *,
     status: int | None = None,
     path: bytes | None = None,
-    remedies: Headers | None = None,
-    ids: Sequence[str] = (),
+    error: BlockQueueError | None = None,
 ) -> Answer:
-    """Return a refusal. ``path`` is shown as ``instance``, ``remedies`` are headers.
+    """Return a refusal. ``path`` is shown as ``instance``, ``error`` by headers.
 
-    ``ids`` are shown as ``message_ids``.
+    What messages of a commit that is unknown have for ids is shown as ``message_ids``.
     """
     status = status or code.status
+    ids = error.ids if isinstance(error, CommitUnknown) else ()
     body = Problem(
         type=_TYPE + code.name,
         title=_title(status),
@@ -144,7 +146,11 @@ def problem(
         instance=msgspec.UNSET if path is None else quote(path),
         message_ids=list(ids) or msgspec.UNSET,
     )
-    headers = id_header(request) + (retry_after(status) if remedies is None else remedies)
+    headers = id_header(request)
+    if error is None:
+        headers += retry_after(status)
+    else:
+        headers += (*remedy(error), (ERROR_HEADER, type(error).__name__))
     return Answer(status, _encode(body), headers, PROBLEM_JSON)
 
 
@@ -164,9 +170,8 @@ def refusal(error: BaseException, request: str) -> Answer:
     if code.status >= 500:
         logger.error("request %s was refused: %s", request, error)
     if code is INTERNAL_ERROR:
-        return problem(code, "the server has met an unexpected error", request)
-    ids = error.ids if isinstance(error, CommitUnknown) else ()
-    return problem(code, str(error), request, remedies=remedy(error), ids=ids)
+        return problem(code, "the server has met an unexpected error", request, error=error)
+    return problem(code, str(error), request, error=error)
 
 
 def refusal_at_once(req: falcon.Request, error: TopicNotFound | Refused) -> Answer:
@@ -174,7 +179,7 @@ def refusal_at_once(req: falcon.Request, error: TopicNotFound | Refused) -> Answ
     code = TOPIC_NOT_FOUND if isinstance(error, TopicNotFound) else _code_of(error)
     # As it was sent, so with its slash.
     path = req.env["PATH_INFO"].encode("latin-1") if code in _WITH_PATH else None
-    return problem(code, str(error), request_id(req), path=path, remedies=remedy(error))
+    return problem(code, str(error), request_id(req), path=path, error=error)
 
 
 def _code_of(error: BlockQueueError) -> Code:

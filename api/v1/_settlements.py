@@ -12,6 +12,7 @@ from blockqueue.storage import Nack, limits
 from ._objects import Status, Timestamp
 from ._parameters import Duration, Reason
 from ._times import delay_ms
+from .messages import Cancel
 
 _RECEIPT = "The `receipt_token` of the claimed delivery."
 _RECEIPT_EXAMPLE = "6f1e0a52-6a5b-47a6-8d0e-2f1c33b0a7c4"
@@ -74,6 +75,21 @@ class Snooze(msgspec.Struct, forbid_unknown_fields=True):
 
     receipt_token: _Receipt
     delay: Annotated[Duration, Meta(description="Absent: visible at once.")] | None = None
+
+
+class CancelOne(Cancel, forbid_unknown_fields=True):
+    """Why a delivery is cancelled, and by whom if it is not an operator."""
+
+    receipt_token: (
+        Annotated[
+            str,
+            Meta(
+                description="Given, the delivery is cancelled only by who holds its lease.",
+                examples=[_RECEIPT_EXAMPLE],
+            ),
+        ]
+        | None
+    ) = None
 
 
 class AckItem(msgspec.Struct, forbid_unknown_fields=True):

@@ -29,7 +29,6 @@ from ._pages import Cursors
 from ._parameters import CLAIM_LIMIT, LEASE, TIMEOUT, page
 from ._table import Routes
 from ._times import delay_ms, lease_ms, timestamp
-from .messages import Cancel
 
 routes = Routes("Deliveries", "Claim messages for a subscriber, and settle them one by one.")
 
@@ -164,21 +163,23 @@ def snooze_message(call: Call) -> Answer:
 @routes.post(
     _ONE + "/cancel",
     MANAGE,
-    body=Cancel,
+    body=bodies.CancelOne,
     body_may_be_empty=True,
     answers={200: bodies.Settled},
     problems=_CONFLICT,
     hot=True,
 )
 def cancel_delivery(call: Call) -> Answer:
-    """Cancel a delivery, whoever holds it.
+    """Cancel a delivery, whoever holds it; with a receipt, only if that holds it.
 
     A live receipt stops working. Repeatable, and the first reason stays. It is a conflict if
-    the delivery is acknowledged or dead.
+    the delivery is acknowledged or dead, or the lease of the receipt has ended.
     """
-    body: Cancel = call.body
+    body: bodies.CancelOne = call.body
     done = bodies.Settled("cancelled")
-    return _settle(call, storage.Cancel(body.reason or ""), None, lambda _: done)
+    receipt = body.receipt_token or None
+    cancel = storage.Cancel(body.reason or "", leased=receipt is not None)
+    return _settle(call, cancel, receipt, lambda _: done)
 
 
 @routes.get(_ONE + "/errors", OBSERVE, query=page(_cursors), answers={200: ErrorPage})
