@@ -13,7 +13,7 @@ if importlib.util.find_spec("blockqueue") is None:
     spec = importlib.util.spec_from_file_location(
         "blockqueue",
         ROOT / "api/facade/__init__.py",
-        submodule_search_locations=[str(ROOT)],
+        submodule_search_locations=[str(ROOT), str(ROOT / "api")],
     )
     assert spec is not None
     assert spec.loader is not None

@@ -29,6 +29,8 @@ def package_of(folder: Path) -> str:
     """Name the package that a folder of the checkout is installed as."""
     if folder == ROOT / "api/facade":
         return "blockqueue"
+    if folder == ROOT / "api/client":
+        return "blockqueue.client"
     return "blockqueue." + ".".join(folder.relative_to(ROOT).parts)
 
 

@@ -63,11 +63,17 @@ def test_the_curls_answer_as_printed(address: str) -> None:
     assert ran == 6 + 10
 
 
+def python_with(text: str) -> str:
+    """Return the one block of Python that holds ``text``."""
+    program: str
+    (program,) = [block for kind, block in BLOCKS if kind == "python" and text in block]
+    return program
+
+
 def test_the_python_runs(tmp_path: Path) -> None:
     """The Python of the README hands out what it published, and leaves what it nacked."""
-    (program,) = [text for kind, text in BLOCKS if kind == "python"]
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
+        [sys.executable, "-W", "error", "-c", python_with("queue.db")],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -78,13 +84,26 @@ def test_the_python_runs(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+def test_the_client_runs(address: str) -> None:
+    """The client of the README gets the message that it has published."""
+    program = python_with("blockqueue.client").replace("http://localhost:8080", address)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stdout.split()[1:] == ["welcome"]
+    assert done.stderr == ""
+
+
 def test_the_commands_for_operators_run(tmp_path: Path) -> None:
     """The retries commands find the message that the README's program nacked."""
-    (program,) = [text for kind, text in BLOCKS if kind == "python"]
     run = partial(
         subprocess.run, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=True
     )
-    run([sys.executable, "-c", program.replace("queue.db", "blockqueue.db")])
+    run([sys.executable, "-c", python_with("queue.db").replace("queue.db", "blockqueue.db")])
     commands = [
         line
         for kind, text in BLOCKS

@@ -1,0 +1,118 @@
+"""The synchronous transport: requests are sent with threads that wait."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx2
+import tenacity
+
+from blockqueue.api._durations import Duration
+from blockqueue.storage import BlockQueueError, QueueClosed
+
+from ._requests import Answer, Request, Steps
+from ._settings import Settings
+from ._tries import Tries
+from ._values import Page
+
+T = TypeVar("T")
+
+
+class Transport:
+    """The connections to a server. Threads may share it, and so may a forked child."""
+
+    def __init__(
+        self, url: str, token: str | None = None, *, timeout: Duration = 30.0, **options: Any
+    ) -> None:
+        self._settings = Settings(url, token, timeout)
+        self._options = self._settings.options() | options
+        self._closed = threading.Event()
+        self._opening = threading.Lock()
+        self._open()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._closed.is_set()
+
+    def close(self) -> None:
+        """Close the connections, and end the waits of other threads. Safe to call again."""
+        self._closed.set()
+        self._http.close()
+
+    def _open(self) -> None:
+        self._http = httpx2.Client(**self._options)
+        self._pid = os.getpid()
+
+    def _connections(self) -> httpx2.Client:
+        """Return the connections of this process: a forked child must not use its parent's."""
+        if self.closed:
+            raise QueueClosed("the client is closed")
+        if self._pid != os.getpid():
+            with self._opening:
+                if self._pid != os.getpid():
+                    self._open()
+        return self._http
+
+    def run(self, steps: Steps[T], timeout_s: float | None = None) -> T:
+        """Drive an operation to its end, each request within ``timeout_s`` seconds."""
+        try:
+            request = next(steps)
+            while True:
+                try:
+                    answer = self._send(request, timeout_s or self._settings.timeout_s)
+                except BlockQueueError as error:
+                    request = steps.throw(error)
+                else:
+                    request = steps.send(answer)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def _send(self, request: Request, timeout_s: float) -> Answer:
+        tries = Tries(request, self._settings.base, timeout_s)
+        try:
+            return tenacity.Retrying(sleep=self._pause, **tries.policy())(self._try, tries)
+        except BlockQueueError as error:
+            return tries.verdict(error)
+
+    def _try(self, tries: Tries) -> Answer:
+        http = self._connections()
+        try:
+            response = http.request(**tries.arguments())
+        except httpx2.RequestError as error:
+            raise tries.failed(error) from error
+        except RuntimeError as error:  # closed by another thread, meanwhile
+            if self.closed:
+                raise QueueClosed("the client is closed") from error
+            raise
+        return tries.read(response)
+
+    def _pause(self, seconds: float) -> None:
+        if self._closed.wait(seconds):
+            raise QueueClosed("the client is closed")
+
+    def each(self, page: Callable[[str | None], Steps[Page[T]]]) -> Iterator[T]:
+        """Yield the items of all pages."""
+        after: str | None = None
+        while True:
+            found = self.run(page(after))
+            yield from found.items
+            after = found.after
+            if after is None:
+                return
