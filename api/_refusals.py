@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import ErrorTask
+from waitress.utilities import BadRequest, Error
 
 from blockqueue.api._answer import Answer
 from blockqueue.api._envelope import failure
 from blockqueue.api.v1 import _problem
+
+from ._chunks import Chunks
+
+# What may come but once: of two, a proxy might believe the other one.
+_ONCE = (
+    b"\r\nhost:",
+    b"\r\ncontent-length:",
+    b"\r\ncontent-type:",
+    b"\r\ntransfer-encoding:",
+    b"\r\nauthorization:",
+)
+_CHUNKED_TWICE = re.compile(rb"\r\ntransfer-encoding:[^\r\n]*chunked[^\r\n]*chunked")
+# No blanks and no fragments, which do not belong there; other bytes than ASCII may be sent raw.
+_TARGET = re.compile(r"[^\x00-\x20\x7f#]+")
+_HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+;=:%\[\]-]*")
+
+
+class RequestTimeout(Error):
+    """The client has taken too long to send its request."""
+
+    code = 408
+    reason = "Request Timeout"
 
 
 class Parser(HTTPRequestParser):
@@ -19,14 +43,32 @@ class Parser(HTTPRequestParser):
     first_words = b""
 
     def received(self, data: bytes) -> int:
+        in_head = not self.headers_finished
+        start = (self.header_plus.lstrip(b"\r\n") or data.lstrip(b"\r\n"))[:1]
         consumed = int(super().received(data))
+        if in_head and start.isspace():  # Waitress would skip it
+            self.completed = self.headers_finished = True
+            self.empty = False
+            self.error: Any = BadRequest("a request does not begin with a blank")
         if self.error is not None:
-            self.expect_continue = False  # or the client would be told to send its body first
-            first_line: Any = getattr(self, "first_line", b"")
-            if not self.headers_finished:  # Waitress has put another line in its place
-                first_line = (self.header_plus + data).lstrip().split(b"\r\n", 1)[0]
-            self.first_words = first_line
+            # Waitress may have put another line in its place.
+            self._refused(self.header_plus + data if in_head else self._line)
         return consumed
+
+    def fail(self, error: Error) -> None:
+        """Refuse the request as far as it has come."""
+        self.error = error
+        self.completed = True
+        self._refused(self._line if self.headers_finished else self.header_plus)
+
+    @property
+    def _line(self) -> bytes:
+        line: bytes = getattr(self, "first_line", b"")
+        return line
+
+    def _refused(self, said: bytes) -> None:
+        self.expect_continue = False  # or the client would be told to send its body first
+        self.first_words = said.lstrip().split(b"\r\n", 1)[0]
 
     @property
     def target(self) -> str:
@@ -35,20 +77,43 @@ class Parser(HTTPRequestParser):
         return words[1].decode("latin-1") if len(words) > 1 else ""
 
     def parse_header(self, header_plus: bytes) -> None:
+        _check_lines(header_plus)
         try:
             super().parse_header(header_plus)
         except ValueError as error:  # Python reads no number of more than 4300 digits
-            raise ParsingError("Content-Length is invalid") from error
+            raise ParsingError("the target or the Content-Length is invalid") from error
         headers: Any = self.headers
         if self.version not in {"1.0", "1.1"}:
             raise ParsingError("only HTTP/1.0 and HTTP/1.1 are served")
+        target: str = getattr(self, "request_uri", "")
+        if _TARGET.fullmatch(target) is None:
+            raise ParsingError("the request's target is invalid")
         if self.chunked and "CONTENT_LENGTH" in headers:
             raise ParsingError("Content-Length and Transfer-Encoding exclude each other")
         if "TRANSFER_ENCODING" in headers:  # the chunks would be read as the next request
             raise ParsingError("HTTP/1.0 has no Transfer-Encoding")
         host = headers.get("HOST")
-        if "," in (host or "") or (host is None and self.version == "1.1"):
-            raise ParsingError("HTTP/1.1 wants exactly one Host")
+        if host is None and self.version == "1.1":
+            raise ParsingError("HTTP/1.1 wants a Host")
+        if host is not None and _HOST.fullmatch(host) is None:
+            raise ParsingError("the Host is invalid")
+        if self.chunked:
+            self.body_rcv: Any = Chunks(self.body_rcv.getbuf())
+
+
+def _check_lines(head: bytes) -> None:
+    """Raise ParsingError for what cannot be seen any more once the lines are read."""
+    first_line = head.split(b"\r\n", 1)[0]
+    if first_line != first_line.rstrip():
+        raise ParsingError("the request line ends with a blank")
+    if b"\r\n " in head or b"\r\n\t" in head:
+        raise ParsingError("a header goes on in the next line, which HTTP has given up")
+    lowered = head.lower()
+    for name in _ONCE:
+        if lowered.count(name) > 1:
+            raise ParsingError(f"{name.decode().strip(':').strip()} is there twice")
+    if _CHUNKED_TWICE.search(lowered):
+        raise ParsingError("Transfer-Encoding names chunked twice")
 
 
 class RefusalTask(ErrorTask):
@@ -64,7 +129,8 @@ class RefusalTask(ErrorTask):
         self.response_headers = [("Content-Type", answer.content_type), *answer.headers]
         self.set_close_on_finish()
         self.content_length = len(answer.body)
-        channel.refuse()
+        if not isinstance(error, RequestTimeout):  # it sends so slowly that nothing is unread
+            channel.refuse()
         self.write(answer.body)
 
     @staticmethod

@@ -10,7 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 from blockqueue.api.queue import BlockQueue
-from blockqueue.storage import BlockQueueError
+from blockqueue.storage import BlockQueueError, ValidationError
 
 from ._listener import address_of, listen
 from ._listening import Access
@@ -26,6 +26,7 @@ class Site(NamedTuple):
     host: str
     port: int
     threads: int
+    polls_max: int | None
     access: Access
 
 
@@ -97,7 +98,18 @@ def _serve(
     except (BlockQueueError, OSError, ServingFailed) as error:
         queue.close()
         raise ServingFailed(str(error)) from error
-    server = Server(app, listener, threads=site.threads, on_stop=queue.drain)
+    try:
+        server = Server(
+            app,
+            listener,
+            threads=site.threads,
+            on_stop=queue.drain,
+            polls_max=site.polls_max,
+        )
+    except ValidationError as error:
+        listener.close()
+        queue.close()
+        raise ServingFailed(str(error)) from error
     servers.append(server)
     if fatal:  # it came before there was a server to stop
         server.stop()

@@ -57,6 +57,14 @@ def _workers(value: str) -> int:
     help="How many requests a process handles at once. Long polls that wait need none.",
 )
 @click.option(
+    "--max-polls",
+    default=None,
+    envvar="BLOCKQUEUE_MAX_POLLS",
+    show_envvar=True,
+    type=click.IntRange(1),
+    help="How many long polls may wait in a process; else what the limit of open files allows.",
+)
+@click.option(
     "--workers",
     default="1",
     show_default=True,
@@ -104,6 +112,7 @@ def serve(
     host: str,
     port: int,
     threads: int,
+    max_polls: int | None,
     workers: int,
     auth: Literal["auto", "required"],
     insecure_no_auth: bool,
@@ -128,7 +137,7 @@ def serve(
         sys.stdout.flush()
 
     access = Access("off" if insecure_no_auth else auth, admin_token_file, audit_log)
-    site = Site(db, host, port, threads, access)
+    site = Site(db, host, port, threads, max_polls, access)
     link = Link.inherited()
     try:
         if link is not None:

@@ -16,18 +16,26 @@ from typing import Any, cast
 from waitress import wasyncore
 from waitress.server import create_server
 
-from blockqueue.storage import limits
+from blockqueue.storage import ValidationError, limits
 
+from ._channel import Channel
 from ._listener import BACKLOG
-from ._parking import Channel, Lot
+from ._lot import Lot
+from ._patience import Patience
+from ._polls import Polls
 
 logger = logging.getLogger("blockqueue")
 
 _DRAIN_S = 6.0
 # For so long after a client's last byte, or its connecting, its request may be on its way.
 _BEGIN_S = 1.0
-# How often the loop looks for work that is late.
-_LOOK_S = 5.0
+# How often the loop looks for work that is late, and for clients that are too slow.
+_LOOK_S = 1.0
+# After so long without a look the process was stopped: what has come meanwhile is read first.
+_STOPPED_S = 4.0
+# Waitress's own limits, which a client could evade and which would hold a thread.
+_NEVER_S = 10**9
+_NO_WATERMARK = 2**40
 # Descriptors kept for the database, the listening socket and everything else.
 _DESCRIPTORS_KEPT = 128
 _CONNECTIONS_MAX = 20_000
@@ -39,6 +47,9 @@ class Server:
     ``listener`` is its own from now on. ``run`` belongs to the main thread, which is the
     server's loop; requests are handled on ``threads`` others. ``stop`` may be called from
     anywhere, a signal handler too.
+
+    ``polls_max`` is how many long polls may wait at once; None: three quarters of the
+    connections, and more than that is a ValidationError. ``patience`` is with slow clients.
     """
 
     def __init__(
@@ -48,11 +59,17 @@ class Server:
         *,
         threads: int,
         on_stop: Callable[[], None],
+        polls_max: int | None = None,
+        patience: Patience | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
+        self._looked = clock()
         self._on_stop = on_stop
         self._stopping = threading.Event()
         self._map: dict[int, Any] = {}
-        connections_max = _raise_descriptor_limit()
+        self._connections_max = _raise_descriptor_limit()
+        polls = Polls(_polls_max(polls_max, self._connections_max))
         server = create_server(
             app,
             map=self._map,
@@ -61,10 +78,11 @@ class Server:
             ident=None,
             backlog=BACKLOG,
             asyncore_use_poll=True,
-            connection_limit=connections_max,
+            connection_limit=self._connections_max,
             channel_request_lookahead=1,
-            channel_timeout=30,
-            cleanup_interval=5,
+            channel_timeout=_NEVER_S,
+            cleanup_interval=_NEVER_S,
+            outbuf_high_watermark=_NO_WATERMARK,
             max_request_header_size=16_384,
             max_request_body_size=16 * limits.MESSAGE_BYTES_MAX + 1,
             inbuf_overflow=2 * limits.MESSAGE_BYTES_MAX,
@@ -72,20 +90,31 @@ class Server:
             clear_untrusted_proxy_headers=True,
         )
         self._server = cast(Any, server)
-        lot = Lot(self._map, connections_max)
-        self._server.channel_class = type("ServedChannel", (Channel,), {"lot": lot})
+        lot = Lot(self._map, polls)
+        served = {"lot": lot, "patience": patience or Patience(), "clock": staticmethod(clock)}
+        self._server.channel_class = type("ServedChannel", (Channel,), served)
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 
     def run(self) -> bool:
         """Serve until ``stop``, then let what is in flight end. True: all of it has."""
-        next_look = 0.0
         while not self._stopping.is_set():
-            wasyncore.loop(timeout=1.0, use_poll=True, map=self._map, count=1)
-            if (now := time.monotonic()) > next_look:
-                next_look = now + _LOOK_S
-                for channel in list(self._server.active_channels.values()):
-                    channel.withdraw_late(now)
+            self.turn(1.0)
         return self._drain()
+
+    def turn(self, timeout: float) -> None:
+        """Wait at most so many seconds for something to do, and do it."""
+        # Beyond the limit, clients wait in the system's backlog. Waitress counts only those
+        # that do not rest.
+        self._server.accepting = len(self._server.active_channels) < self._connections_max
+        wasyncore.loop(timeout=timeout, use_poll=True, map=self._map, count=1)
+        now = self._clock()
+        away_s = now - self._looked
+        if away_s > _STOPPED_S:
+            self._looked = now
+        elif away_s >= _LOOK_S:
+            self._looked = now
+            for channel in list(self._server.active_channels.values()):
+                channel.look(now)
 
     def stop(self) -> None:
         """Begin to stop. Safe to call again."""
@@ -103,6 +132,8 @@ class Server:
         while (busy := self._busy()) and time.monotonic() < deadline:
             wasyncore.loop(timeout=0.05, use_poll=True, map=self._map, count=1)
         self._server.task_dispatcher.shutdown(timeout=1)
+        for channel in list(self._server.active_channels.values()):
+            channel.cut()
         wasyncore.close_all(self._map, ignore_all=True)
         return not busy
 
@@ -114,7 +145,7 @@ class Server:
             if channel.requests or channel.total_outbufs_len or _is_beginning(channel):
                 any_busy = True
             elif channel.request is None:
-                channel.will_close = True
+                channel.cut()
         return any_busy
 
 
@@ -135,6 +166,14 @@ def _raise_descriptor_limit() -> int:
     allowed = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     return max(_DESCRIPTORS_KEPT, allowed - _DESCRIPTORS_KEPT)
+
+
+def _polls_max(wanted: int | None, connections_max: int) -> int:
+    """Return how many polls may wait: some connections are kept for everything else."""
+    most = connections_max * 3 // 4
+    if wanted is not None and wanted > most:
+        raise ValidationError(f"at most {most} polls can wait, by the limit of open files")
+    return most if wanted is None else wanted
 
 
 def stop_on_signals(server: Server) -> None:
