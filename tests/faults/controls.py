@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from blockqueue.actors import _signals, _subscriber
-from blockqueue.api import _parking
+from blockqueue.api import _channel, _parking
 from blockqueue.api import server as api_server
 from blockqueue.api._messages import Message
 from blockqueue.api.cli import main
@@ -77,11 +77,11 @@ def trusts_clients() -> None:
     def nothing(self: Any) -> None:
         return None
 
-    def is_there(self: _parking.Channel) -> bool:
+    def is_there(self: _channel.Channel) -> bool:
         return False
 
-    _parking.Channel._client_has_gone = is_there  # type: ignore[method-assign]
-    _parking.Channel._cancel = nothing  # type: ignore[method-assign]
+    _channel.Channel._client_has_gone = is_there  # type: ignore[method-assign]
+    _channel.Channel._cancel = nothing  # type: ignore[method-assign]
     _parking.Parked.undo = nothing  # type: ignore[method-assign]
 
 
