@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,7 +24,8 @@ from blockqueue.storage import (
 from ._alarm import Alarm
 from ._promise import Promise
 from ._runtime import Forwarded, Pool, inbox_of, tell
-from ._signals import Wake
+from ._siblings import Siblings
+from ._signals import Wake, WakeTopics
 from ._writer import Operation, WriterActor
 
 logger = logging.getLogger("blockqueue")
@@ -54,7 +55,10 @@ class Engine:
         #: Called once when the queue cannot go on.
         self.fatal = on_fatal
         self.alarm = Alarm(store.clock)
-        self.writer: ActorRef[WriterActor] = WriterActor.start(pool, store, on_fatal)
+        self.siblings = Siblings(store, self.alarm, self._wake_topics)
+        self.writer: ActorRef[WriterActor] = WriterActor.start(
+            pool, store, on_fatal, self.siblings.tell
+        )
         self._writer_inbox = inbox_of(self.writer)
 
     def write(self, operation: Operation) -> None:
@@ -75,6 +79,9 @@ class Engine:
     def wake_all(self) -> None:
         """Let all who wait look again: something has changed, and whom it concerns is unknown."""
         self.tell_root(Wake())
+
+    def _wake_topics(self, topic_ids: Collection[int]) -> None:
+        self.tell_root(WakeTopics(topic_ids))
 
     def tell_root(self, message: Any) -> None:
         if self.root is not None:

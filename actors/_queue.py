@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ class QueueActor(PooledActor):
         engine.root = self.actor_ref
         self._jobs: dict[str, Ref] = {}
         self._topic_ids: dict[str, int] = {}  # of the same topics
+        self._names: dict[int, str] = {}  # the other way round
         self._restarts: dict[str, Restarts] = {}
         self._looking_around = False
 
@@ -38,6 +39,8 @@ class QueueActor(PooledActor):
                 return self._job(name)
             case signals.Wake() | signals.Flush():
                 self._tell_all(message)
+            case signals.WakeTopics(topic_ids):
+                self._wake(topic_ids)
             case signals.TopicGone(name, error):
                 self._end_job(name, error)
             case signals.JobStopped(topic, job):
@@ -76,7 +79,7 @@ class QueueActor(PooledActor):
 
     def _end_job(self, name: str, error: BaseException) -> None:
         ref = self._jobs.pop(name, None)
-        self._topic_ids.pop(name, None)
+        self._names.pop(self._topic_ids.pop(name, -1), None)
         if ref is not None:
             tell(ref, signals.Gone(error))
 
@@ -84,12 +87,14 @@ class QueueActor(PooledActor):
         ref = JobActor.start(self._engine, self.actor_ref, topic)
         self._jobs[topic.name] = ref
         self._topic_ids[topic.name] = topic.id
+        self._names[topic.id] = topic.name
         self._look_around_later()
         return ref
 
     def _forget(self, topic: Topic, job: Ref) -> None:
         if self._jobs.get(topic.name) is job:  # not that of a newer topic of that name
             del self._jobs[topic.name], self._topic_ids[topic.name]
+            self._names.pop(topic.id, None)
             self._restarts.pop(topic.name, None)
 
     def _replace(self, failed: signals.JobFailed) -> None:
@@ -105,6 +110,14 @@ class QueueActor(PooledActor):
         inbox_of(ref).put(Forwarded(signals.Adopt(failed.children), None))
         for envelope in failed.rest:
             inbox_of(ref).put(envelope)
+
+    def _wake(self, topic_ids: Collection[int]) -> None:
+        """Let those who wait for messages of these topics look; of all if none is named."""
+        names = map(self._names.get, topic_ids) if topic_ids else self._jobs
+        for name in names:
+            ref = self._jobs.get(name) if name is not None else None
+            if ref is not None:
+                tell(ref, signals.Wake())
 
     def _tell_all(self, message: Any) -> None:
         for ref in self._jobs.values():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -31,6 +31,12 @@ class Waiter(msgspec.Struct):
 
 class Wake(NamedTuple):
     """There may be something to claim: a publish, a resume, another process."""
+
+
+class WakeTopics(NamedTuple):
+    """Another process has committed something for these topics; for all if there are none."""
+
+    topic_ids: Collection[int]
 
 
 class Flush(NamedTuple):

@@ -117,10 +117,13 @@ class SubscriberActor(GatheringActor):
     def on_drained(self) -> None:
         if self._look_again and self._waiters and not self._claiming:
             self._look_again = False
+            self._engine.siblings.begin_waiting(self)  # first, or a commit could slip between
             try:
                 self._serve()
             except NotFound as error:  # another process has deleted it
                 self._end(error)
+        if not self._waiters and not self._claiming:
+            self._engine.siblings.end_waiting(self)
 
     # Claiming.
 
@@ -211,9 +214,11 @@ class SubscriberActor(GatheringActor):
             self.close_if_empty()
 
     def on_stop(self) -> None:
+        self._engine.siblings.end_waiting(self)
         tell(self._supervisor, signals.SubscriberStopped(self.subscriber.name))
 
     def on_failed(self, error: BaseException, rest: Sequence[Envelope]) -> None:
+        self._engine.siblings.end_waiting(self)
         # A claim on its way may still serve its waiters. If the next actor serves one
         # twice, the second claim finds it served and is undone.
         waiters = (*self._claiming, *self._waiters)

@@ -1,7 +1,8 @@
 """The actor that does what nobody asks for: expired leases, schedules, retention, news.
 
 One process at a time holds the sweeper's role, by a lock that the system frees when it
-dies. An idle queue costs a look at a few mapped numbers twice a second, and no query.
+dies. While it stands still the others do without it: what they do is guarded, so two at
+once do no harm. An idle queue costs a look at a few mapped numbers twice a second, and no query.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ _TICK_MS = 500
 # Maintenance follows the first change after it by this long, so that a busy queue is
 # looked through every few seconds and not after each commit.
 _REST_MS = 2_000
+# After so long without a sign of life the holder of the role is taken to stand still.
+_SILENT_S_MAX = 2.0
 
 
 class _Tick(NamedTuple):
@@ -83,6 +86,8 @@ class SweeperActor(PooledActor):
         match message:
             case _Tick():
                 self._tick_later()
+                if self._has_role:
+                    self._engine.store.hints.beat()
                 self._tell_writer()
                 self._tell_foreign_commits()
                 self._put_off_schedules = False
@@ -170,8 +175,10 @@ class SweeperActor(PooledActor):
             self._engine.alarm.after(due_in_ms, partial(tell, self.actor_ref, _Due()))
 
     def _take_role(self) -> bool:
-        self._has_role = self._has_role or self._role.try_acquire()
-        return self._has_role
+        if not self._has_role and self._role.try_acquire():
+            self._has_role = True
+            self._engine.store.hints.beat()
+        return self._has_role or self._engine.store.hints.silent_s > _SILENT_S_MAX
 
     def _pass_due(self, now_ms: int) -> bool:
         if now_ms < self._rest_until_ms:

@@ -222,6 +222,7 @@ class System:
             tell(self._sweeper, signals.Gone(gone))
             tell(self._queue, signals.Gone(gone))
             self._engine.alarm.stop()
+            self._engine.siblings.close()
             self._stop_writer(deadline)
             ended = self._pool.stop(max(0.1, deadline - time.monotonic()))
             self.store.close()
@@ -258,6 +259,7 @@ class System:
     def abandon(self) -> None:
         """Let go in a forked child: no thread of this exists here."""
         self._closed = True
+        self._engine.siblings.abandon()
         self._role.abandon()  # or no other process could have it while this one lives
         self.store.abandon()
 

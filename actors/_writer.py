@@ -65,8 +65,16 @@ class WriterActor(PooledActor):
 
     blocks = True
 
-    def __init__(self, pool: Pool, store: Store, on_fatal: Callable[[BlockQueueError], None]):
+    def __init__(
+        self,
+        pool: Pool,
+        store: Store,
+        on_fatal: Callable[[BlockQueueError], None],
+        on_helped: Callable[[set[int]], None],
+    ) -> None:
         super().__init__(pool)
+        #: Told of the topics for which a commit may help somebody who waits elsewhere.
+        self._on_helped = on_helped
         self._store = store
         self._on_fatal = on_fatal
         self._operations: list[Operation] = []
@@ -129,6 +137,8 @@ class WriterActor(PooledActor):
             for operation, value in zip(operations, values, strict=False):
                 _answer(operation, value, error)
             return count
+        if tx.helped:
+            self._on_helped(tx.helped)
         for operation, value, failure in done:
             _answer(operation, value, failure)
         return len(done)
@@ -180,6 +190,7 @@ class WriterActor(PooledActor):
         try:
             with self._store.transaction() as tx:
                 value, failure = self._run(tx, operation)
+            self._on_helped(tx.helped)
         except _Undone as undone:
             failure = undone.__cause__
         except Exception as error:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import mmap
 import os
+import time
 
 _SIZE = mmap.PAGESIZE
 _COMMITS, _LEASE_DUE, _TURNS = 1, 2, 3  # places of 8 bytes
+_BEAT = 5
+_SLOTS_END, _SLOTS_AT, _SLOTS = 4, 64, 128
 _NEVER = 2**63 - 1
 
 
@@ -17,11 +20,14 @@ class Hints:
     """The numbers, in a small mapped file beside the database.
 
     ``commits`` rises with every commit of any process, ``turns`` whenever one has taken the
-    write lock. ``lease_due_ms`` is not later than the earliest end of any lease. Written under
-    the write lock only, read by anybody.
+    write lock. ``lease_due_ms`` is not later than the earliest end of any lease. A process that
+    uses the database has a slot: its number, and whether anybody waits for messages there.
+    Whoever has the sweeper's role gives a sign of life. Written under the write lock, but for
+    ``say_waiting`` and ``beat``; read by anybody.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, pid: int | None = None) -> None:
+        """Map the page; take a slot for the process ``pid``, which needs the write lock."""
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if os.fstat(fd).st_size < _SIZE:
@@ -30,10 +36,53 @@ class Hints:
         finally:
             os.close(fd)
         self._numbers = memoryview(self._map).cast("q")
+        self._pid = pid or 0
+        #: This process's slot; None: it has none, or all are taken.
+        self.slot = self._take_slot() if pid is not None else None
+
+    def _take_slot(self) -> int | None:
+        """Take a free slot, after freeing those of processes that were killed."""
+        numbers = self._numbers
+        free: list[int] = []
+        for slot in range(_SLOTS):
+            number = numbers[_SLOTS_AT + slot]
+            if not number or not _is_alive(number >> 1):
+                numbers[_SLOTS_AT + slot] = 0
+                free.append(slot)
+        if not free:
+            return None
+        numbers[_SLOTS_AT + free[0]] = self._pid << 1
+        taken = [slot for slot in range(_SLOTS) if numbers[_SLOTS_AT + slot]]
+        numbers[_SLOTS_END] = taken[-1] + 1
+        return free[0]
+
+    def say_waiting(self, anybody: bool) -> None:
+        """Say whether anybody waits for messages in this process."""
+        if self.slot is not None:
+            self._numbers[_SLOTS_AT + self.slot] = self._pid << 1 | anybody
+
+    def waiting_elsewhere(self) -> list[int]:
+        """Return the slots of the other processes in which somebody waits."""
+        numbers = self._numbers
+        end = _SLOTS_AT + numbers[_SLOTS_END]
+        return [
+            place - _SLOTS_AT
+            for place in range(_SLOTS_AT, end)
+            if numbers[place] & 1 and place - _SLOTS_AT != self.slot
+        ]
 
     @property
     def commits(self) -> int:
         return self._numbers[_COMMITS]
+
+    def beat(self) -> None:
+        """Give a sign of life: the sweeper is at work."""
+        self._numbers[_BEAT] = time.monotonic_ns()
+
+    @property
+    def silent_s(self) -> float:
+        """For how many seconds the sweeper has given no sign of life."""
+        return (time.monotonic_ns() - self._numbers[_BEAT]) / 1e9
 
     @property
     def turns(self) -> int:
@@ -61,5 +110,18 @@ class Hints:
         self._numbers[_LEASE_DUE] = _NEVER if due_ms is None else due_ms
 
     def close(self) -> None:
+        """Free the slot, if there is one; that needs the write lock."""
+        if self.slot is not None:
+            self._numbers[_SLOTS_AT + self.slot] = 0
         self._numbers.release()
         self._map.close()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True

@@ -261,6 +261,7 @@ def _check_topic(tx: Tx, topic_id: int, *, with_subscriber: bool = True) -> None
 
 def _append(tx: Tx, topic_id: int, priority: int, batches: Sequence[Batch]) -> list[Published]:
     """Append batches to one lane, in as few blocks as they fit into."""
+    tx.helped.add(topic_id)
     seq = block_seq = _take_numbers(tx, topic_id, priority, sum([b.count for b in batches]))
     now_ms, nbytes = tx.now_ms, 0
     segments: list[PackedSegment] = []

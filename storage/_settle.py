@@ -237,10 +237,11 @@ def _settle_alike(
             continue
         cursor = Cursor.open(tx, found.id, priority)
         indexes.sort(key=lambda index: handles[index].seq)
-        lane = _Lane(tx, found, cursor, settlement, end_seq)
         pieces = [_Piece(handles[index], settled[index]) for index in indexes]
-        if lane.settle(pieces):
+        if _Lane(tx, found, cursor, settlement, end_seq).settle(pieces):
             cursor.save()
+            if not isinstance(settlement, Ack):
+                tx.helped.add(found.topic_id)
     return [outcome for outcomes in settled for outcome in outcomes]
 
 

@@ -77,6 +77,8 @@ class Tx(Snapshot):
         super().__init__(store, connection, now_ms)
         #: Leases were ended: once that is committed, the hint of the next one is corrected.
         self.swept = False
+        #: The topics whose waiting consumers may find something, or must look anew.
+        self.helped: set[int] = set()
         self._written: set[tuple[int, int, int]] = set()
 
     def wrote_block(self, topic_id: int, priority: int, first_seq: int) -> None:

@@ -108,7 +108,7 @@ class Store:
             with self._db.atomic("immediate"):
                 self.secret = read_meta(self._db, "secret", lambda: secrets.token_bytes(32))
                 self.clock = clock or self._boot_clock()
-            self.hints = Hints(self.path + "-hints")
+            self.hints = Hints(self.path + "-hints", os.getpid())
             self._correct_lease_hint()
         except BaseException:
             self._db.close()

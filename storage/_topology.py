@@ -263,12 +263,13 @@ def delete_subscriber_in(tx: Tx, subscriber_id: int) -> None:
 def pause_topic_in(tx: Tx, topic_id: int, paused: bool) -> None:
     """Pause or resume a topic: while it is paused nothing of it can be claimed."""
     topic(tx, topic_id)
+    tx.helped.add(topic_id)
     tx.change("UPDATE topic SET paused = ? WHERE id = ?", (int(paused), topic_id))
 
 
 def pause_subscriber_in(tx: Tx, subscriber_id: int, paused: bool) -> None:
     """Pause or resume a subscriber: while it is paused it can claim nothing."""
-    subscriber(tx, subscriber_id)
+    tx.helped.add(subscriber(tx, subscriber_id).topic_id)
     tx.change("UPDATE subscriber SET paused = ? WHERE id = ?", (int(paused), subscriber_id))
 
 
