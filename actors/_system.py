@@ -173,9 +173,9 @@ class System:
         self._check_open()
         return self.store.reading()
 
-    def release(self, deliveries: Any) -> None:
+    def release(self, deliveries: Any) -> Promise[None]:
         """Undo a claim that nobody received."""
-        self._engine.release(deliveries)
+        return self._engine.release(deliveries)
 
     @property
     def draining(self) -> bool:

@@ -21,6 +21,7 @@ from blockqueue.storage import (
     ValidationError,
     limits,
 )
+from blockqueue.storage import Delivery as Stored
 
 from ._delivery import Delivery, Held, handle_of, handles_of
 from ._durations import Duration, milliseconds
@@ -52,12 +53,27 @@ class Consuming(Face):
         Raises:
             TopicNotFound, SubscriberNotFound, Paused, ValidationError.
         """
-        if limit is not None:
-            limits.check_range("limit", limit, 1, limits.BATCH_MAX)
-        wait_ms = max(0, milliseconds("wait", wait))
-        lease_ms = None if lease is None else _lease_ms("lease", lease)
-        claim = Claim(subscriber, limit, lease_ms, wait_ms)
-        found = self.system.call(topic, claim, self.timeout + wait_ms / 1000)
+        claim = _claim(subscriber, limit, wait, lease)
+        found = self.system.call(topic, claim, self.timeout + claim.wait_ms / 1000)
+        return self.delivered(topic, subscriber, found)
+
+    def start_claim(
+        self,
+        topic: str,
+        subscriber: str,
+        *,
+        limit: int | None = None,
+        wait: Duration = 0,
+        lease: Duration | None = None,
+    ) -> Promise[list[Stored]]:
+        """Begin to claim, and return the promise of what ``delivered`` makes deliveries of.
+
+        To fail the promise calls the claim off: what it took meanwhile is given back.
+        """
+        return self.system.ask(topic, _claim(subscriber, limit, wait, lease))
+
+    def delivered(self, topic: str, subscriber: str, found: Sequence[Stored]) -> list[Delivery]:
+        """Return what was claimed as deliveries of this queue."""
         return [Delivery(self, topic, subscriber, stored) for stored in found]
 
     def ack(self, topic: str, subscriber: str, deliveries: Sequence[Held]) -> None:
@@ -180,6 +196,15 @@ def check_cancelled(message_id: str, settled: Settled) -> None:
         raise Finished(f"message {message_id!r} is acknowledged or dead for the subscriber")
     if settled.outcome is not Outcome.DONE:
         raise DeliveryNotFound(f"the subscriber has no delivery of message {message_id!r}")
+
+
+def _claim(subscriber: str, limit: int | None, wait: Duration, lease: Duration | None) -> Claim:
+    """Raise ValidationError unless it can be asked for."""
+    if limit is not None:
+        limits.check_range("limit", limit, 1, limits.BATCH_MAX)
+    wait_ms = max(0, milliseconds("wait", wait))
+    lease_ms = None if lease is None else _lease_ms("lease", lease)
+    return Claim(subscriber, limit, lease_ms, wait_ms)
 
 
 def _lease_ms(what: str, value: Duration) -> int:

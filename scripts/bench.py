@@ -29,6 +29,7 @@ import bench_delivery
 import bench_http
 import bench_keys
 import bench_v1
+import bench_worker
 import bench_writes
 import click
 import msgspec
@@ -53,6 +54,7 @@ ROWS: dict[str, Callable[[Bench], list[Figure]]] = {
     "priorities": bench_delivery.priorities,
     "counters": bench_delivery.counters,
     "delayed": bench_delivery.delayed,
+    "worker": bench_worker.worker,
 }
 
 NOTES = """

@@ -42,6 +42,8 @@ class Sizes(msgspec.Struct, frozen=True):
     acked: int = 200_000
     #: Messages that are claimed and acked in a round.
     cycled: int = 50_000
+    #: Jobs that a worker does in a round.
+    jobs: int = 20_000
     keys: int = 1_000_000
     #: Messages leased at a time, acked one by one.
     leased: int = 10_000
@@ -66,6 +68,7 @@ QUICK = Sizes(
     backlog=100_000,
     acked=20_000,
     cycled=10_000,
+    jobs=5_000,
     keys=50_000,
     leased=2_000,
     runs=10_000,

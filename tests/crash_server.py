@@ -38,7 +38,7 @@ def child_environment(folder: Path) -> dict[str, str]:
     package = types / "blockqueue"
     if not package.exists():
         package.mkdir(parents=True)
-        for each in [ROOT / name for name in ("actors", "api", "storage")]:
+        for each in [ROOT / name for name in ("actors", "api", "api/worker", "storage")]:
             (package / each.name).symlink_to(each)
         for each in (ROOT / "api/facade").iterdir():
             (package / each.name).symlink_to(each)

@@ -24,7 +24,7 @@ def environment(directory: Path) -> dict[str, str]:
     links = directory / "links" / "blockqueue"
     if not links.exists():
         links.mkdir(parents=True)
-        for source in (*(ROOT / "api/facade").glob("*"), *map(ROOT.joinpath, _LAYERS)):
+        for source in (*(ROOT / "api/facade").glob("*"), *map(ROOT.joinpath, _FOLDERS)):
             if source.name != "__pycache__":
                 (links / source.name).symlink_to(source)
     paths = [str(links.parent), found.get("PYTHONPATH", "")]
@@ -32,7 +32,7 @@ def environment(directory: Path) -> dict[str, str]:
     return found
 
 
-_LAYERS = ("actors", "api", "storage")
+_FOLDERS = ("actors", "api", "api/worker", "storage")
 
 
 class Script:

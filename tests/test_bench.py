@@ -58,7 +58,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 IN_PROCESS = (
     *("publish-many", "cycle", "singles", "fan-out", "rows", "wake-all"),
-    *("random-acks", "keys", "priorities", "counters", "delayed"),
+    *("random-acks", "keys", "priorities", "counters", "delayed", "worker"),
 )
 WITH_CHILDREN = ("posts", "wake", "parked", "backlog", "idle", "v1-batches", "v1-cycle")
 

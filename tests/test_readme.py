@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from blockqueue import BlockQueue
+
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Ids, receipts and times: different each time, and printed as "…".
@@ -73,7 +75,7 @@ def python_with(text: str) -> str:
 def test_the_python_runs(tmp_path: Path) -> None:
     """The Python of the README hands out what it published, and leaves what it nacked."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", python_with("queue.db")],
+        [sys.executable, "-W", "error", "-c", python_with("publish_many")],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -98,12 +100,33 @@ def test_the_client_runs(address: str) -> None:
     assert done.stderr == ""
 
 
+def test_the_worker_runs_until_sigterm(tmp_path: Path) -> None:
+    """It does what was published, and ends well."""
+    with BlockQueue(tmp_path / "queue.db") as queue:
+        queue.create_topic("cart", ["counter"])
+        queue.publish("cart", '{"items": 3}')
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-W", "error", "-c", python_with("Worker(")],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "counted 3\n"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    with BlockQueue(tmp_path / "queue.db") as queue:
+        (status,) = queue.subscribers("cart")
+    assert (status.waiting, status.leased) == (0, 0)
+
+
 def test_the_commands_for_operators_run(tmp_path: Path) -> None:
     """The retries commands find the message that the README's program nacked."""
     run = partial(
         subprocess.run, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=True
     )
-    run([sys.executable, "-c", python_with("queue.db").replace("queue.db", "blockqueue.db")])
+    run([sys.executable, "-c", python_with("publish_many").replace("queue.db", "blockqueue.db")])
     commands = [
         line
         for kind, text in BLOCKS

@@ -9,6 +9,8 @@ with BlockQueue("queue.db") as queue:
         delivery.ack()
 """
 
+from typing import TYPE_CHECKING, Any
+
 from blockqueue.api._bucket import Bucket
 from blockqueue.api._delivery import Delivery
 from blockqueue.api._durations import Duration
@@ -65,7 +67,22 @@ from blockqueue.storage import (
     Withdrawn,
 )
 
+if TYPE_CHECKING:
+    from blockqueue.worker import Cancel, Job, RetryAfter, Worker, WorkerGroup, WorkerStats
+
 __version__ = "0.1.0"
+
+# Those who only publish need not load what runs workers.
+_WORKER = frozenset({"Cancel", "Job", "RetryAfter", "Worker", "WorkerGroup", "WorkerStats"})
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WORKER:
+        raise AttributeError(f"module 'blockqueue' has no attribute {name!r}")
+    from blockqueue import worker
+
+    return getattr(worker, name)
+
 
 __all__ = [
     "AlreadyExists",
@@ -73,6 +90,7 @@ __all__ = [
     "BlockQueue",
     "BlockQueueError",
     "Bucket",
+    "Cancel",
     "CommitUnknown",
     "Conflict",
     "CorruptBlock",
@@ -88,6 +106,7 @@ __all__ = [
     "Finished",
     "Forbidden",
     "IdempotencyConflict",
+    "Job",
     "LeaseLost",
     "ManualClock",
     "Message",
@@ -104,6 +123,7 @@ __all__ = [
     "Receipt",
     "Receipts",
     "Refused",
+    "RetryAfter",
     "Schedule",
     "ScheduleNotFound",
     "ScheduleRun",
@@ -123,5 +143,8 @@ __all__ = [
     "Unavailable",
     "ValidationError",
     "Withdrawn",
+    "Worker",
+    "WorkerGroup",
+    "WorkerStats",
     "__version__",
 ]

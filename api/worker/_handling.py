@@ -1,0 +1,57 @@
+"""Calling a handler, whatever it does, and finding out what becomes of its job."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from ._outcomes import ACKED, Cancel, Nacked, Outcome, RetryAfter, outcome_of
+from ._payload import Arguments, Undecodable
+from ._run import Run
+
+logger = logging.getLogger("blockqueue.worker")
+
+
+class Handling:
+    """A handler with its arguments. Both ways of calling it return what becomes of the job.
+
+    None: somebody else has said so already: the handler itself, or whoever gave it up.
+    """
+
+    def __init__(self, handler: Callable[..., Any], arguments: Arguments) -> None:
+        self._handler = handler
+        self._arguments = arguments
+
+    def call(self, run: Run) -> Outcome | None:
+        try:
+            self._handler(*self._arguments.of(run))
+        except BaseException as error:  # sys.exit, too, would only end the thread
+            return self._failed(run, error)
+        return ACKED if run.take() else None
+
+    async def call_async(self, run: Run) -> Outcome | None:
+        try:
+            await self._handler(*self._arguments.of(run))
+        except asyncio.CancelledError as error:
+            return self._failed(run, run.cause or error)
+        except BaseException as error:
+            return self._failed(run, error)
+        return ACKED if run.take() else None
+
+    def _failed(self, run: Run, error: BaseException) -> Outcome | None:
+        if not run.take():
+            if not isinstance(error, Cancel | RetryAfter) and error is not run.cause:
+                logger.warning(
+                    "the handler of %r failed after it was completed or given up",
+                    run.held,
+                    exc_info=error,
+                )
+            return None
+        if isinstance(error, Undecodable):
+            logger.warning("%r: %s", run.held, error)
+            return Nacked(str(error))
+        if not isinstance(error, Cancel | RetryAfter):
+            logger.warning("the handler of %r failed", run.held, exc_info=error)
+        return outcome_of(error)
