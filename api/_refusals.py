@@ -24,8 +24,8 @@ _ONCE = (
     b"\r\nauthorization:",
 )
 _CHUNKED_TWICE = re.compile(rb"\r\ntransfer-encoding:[^\r\n]*chunked[^\r\n]*chunked")
-# No blanks and no fragments, which do not belong there; other bytes than ASCII may be sent raw.
-_TARGET = re.compile(r"[^\x00-\x20\x7f#]+")
+# Printable ASCII; a fragment does not belong there.
+_TARGET = re.compile(r"[!\"$-~]+")
 _HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+;=:%\[\]-]*")
 
 
@@ -46,8 +46,8 @@ class Parser(HTTPRequestParser):
         in_head = not self.headers_finished
         start = (self.header_plus.lstrip(b"\r\n") or data.lstrip(b"\r\n"))[:1]
         consumed = int(super().received(data))
-        if in_head and start.isspace():  # Waitress would skip it
-            self.completed = self.headers_finished = True
+        if in_head and self.headers_finished and start.isspace():  # Waitress skips it
+            self.completed = True
             self.empty = False
             self.error: Any = BadRequest("a request does not begin with a blank")
         if self.error is not None:

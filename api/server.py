@@ -33,9 +33,10 @@ _BEGIN_S = 1.0
 _LOOK_S = 1.0
 # After so long without a look the process was stopped: what has come meanwhile is read first.
 _STOPPED_S = 4.0
-# Waitress's own limits, which a client could evade and which would hold a thread.
+# Waitress's own limits are not ours: a client could evade those of time, a thread would wait
+# at that of unsent bytes, and that of connections counts only those that do not rest.
 _NEVER_S = 10**9
-_NO_WATERMARK = 2**40
+_NO_LIMIT = 2**40
 # Descriptors kept for the database, the listening socket and everything else.
 _DESCRIPTORS_KEPT = 128
 _CONNECTIONS_MAX = 20_000
@@ -78,11 +79,11 @@ class Server:
             ident=None,
             backlog=BACKLOG,
             asyncore_use_poll=True,
-            connection_limit=self._connections_max,
+            connection_limit=_NO_LIMIT,
             channel_request_lookahead=1,
             channel_timeout=_NEVER_S,
             cleanup_interval=_NEVER_S,
-            outbuf_high_watermark=_NO_WATERMARK,
+            outbuf_high_watermark=_NO_LIMIT,
             max_request_header_size=16_384,
             max_request_body_size=16 * limits.MESSAGE_BYTES_MAX + 1,
             inbuf_overflow=2 * limits.MESSAGE_BYTES_MAX,
@@ -103,8 +104,7 @@ class Server:
 
     def turn(self, timeout: float) -> None:
         """Wait at most so many seconds for something to do, and do it."""
-        # Beyond the limit, clients wait in the system's backlog. Waitress counts only those
-        # that do not rest.
+        # Beyond the limit, clients wait in the system's backlog.
         self._server.accepting = len(self._server.active_channels) < self._connections_max
         wasyncore.loop(timeout=timeout, use_poll=True, map=self._map, count=1)
         now = self._clock()

@@ -43,6 +43,7 @@ ROWS: dict[str, Callable[[Bench], list[Figure]]] = {
     "posts": bench_http.posts,
     "wake": bench_http.wake,
     "parked": bench_http.parked,
+    "polls-2000": bench_http.crowd,
     "backlog": bench_backlog.backlog,
     "wake-all": bench_backlog.wake_all,
     "rows": bench_backlog.rows,

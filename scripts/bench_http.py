@@ -1,4 +1,4 @@
-"""The server: publishes, long polls, and what a thousand parked ones cost."""
+"""The server: publishes, long polls, and what thousands of parked ones cost."""
 
 from __future__ import annotations
 
@@ -172,3 +172,50 @@ def idle(bench: Bench) -> list[Figure]:
         Figure(f"  SQL statements in {sizes.idle_s:g} s", statements, "", at_most=0),
         Figure("  resident memory", memory_mb, "MB"),
     ]
+
+
+def crowd(bench: Bench) -> list[Figure]:
+    """Wake each of thousands of polls in its turn; count what they cost."""
+    sizes, path = bench.sizes, bench.path("ours.db")
+    make_topics(path, sizes.crowd)
+    (message,) = messages(1)
+    with bench_server.ours(path) as server, _publisher(bench, path, server):
+        server.rest()
+        memory = server.process.memory_info().rss
+        publisher = Client(server.port)
+        started = time.perf_counter()
+        polls = park(server.port, _quiet_paths(sizes.crowd))
+        server.rest()
+        parked_s = time.perf_counter() - started
+        each_kb = (server.process.memory_info().rss - memory) / 1024 / sizes.crowd
+        threads = server.process.num_threads()
+        spent_ms = [
+            1000 * _wake(publisher, polls[number], f"/topics/quiet-{number}/messages", message)
+            for number in _spread(sizes.crowd, sizes.samples)
+        ]
+        for client in (*polls, publisher):
+            client.close()
+        server.rest()
+    what = f"{sizes.crowd:,} parked polls: publish until one of them has it"
+    return [
+        Figure(what + ", p99", percentile(spent_ms, 0.99), "ms", at_most=50),
+        Figure("  median", median(spent_ms), "ms"),
+        Figure("  the server's threads", threads, "", at_most=64),
+        Figure("  memory for each, with a topic of its own", each_kb, "KiB"),
+        Figure("  until all are parked", parked_s, "s"),
+    ]
+
+
+def _spread(count: int, samples: int) -> list[int]:
+    """Return so many numbers below ``count``, far apart, each but once."""
+    return [sample * count // samples for sample in range(min(samples, count))]
+
+
+def _wake(publisher: Client, consumer: Client, path: str, message: str) -> float:
+    """Publish to a topic with a parked poll; return how long the poll takes to have it."""
+    started = time.perf_counter()
+    publisher.send(post(path, {"message": message}))
+    consumer.receive()
+    spent = time.perf_counter() - started
+    publisher.receive()
+    return spent

@@ -34,6 +34,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
         slice_s=0.1,
         connections=2,
         polls=5,
+        crowd=5,
         samples=3,
         fan_out=3,
         fan_outs=2,
@@ -60,7 +61,16 @@ IN_PROCESS = (
     *("publish-many", "cycle", "singles", "fan-out", "rows", "wake-all"),
     *("random-acks", "keys", "priorities", "counters", "delayed", "worker"),
 )
-WITH_CHILDREN = ("posts", "wake", "parked", "backlog", "idle", "v1-batches", "v1-cycle")
+WITH_CHILDREN = (
+    "posts",
+    "wake",
+    "parked",
+    "polls-2000",
+    "backlog",
+    "idle",
+    "v1-batches",
+    "v1-cycle",
+)
 
 
 def check_row(bench: Any, folder: Path, row: str) -> None:
