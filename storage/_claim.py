@@ -123,7 +123,7 @@ class _Claim:
     def __init__(self, tx: Tx, subscriber: Subscriber, limit: int, expires_ms: int) -> None:
         self.tx = tx
         self.subscriber = subscriber
-        self.lease = Lease(subscriber.topic_id, subscriber.id, tx.store.secret)
+        self.lease = Lease(subscriber.topic_id, subscriber.id, tx.store.receipt_secret)
         self.limit = limit
         self.expires_ms = expires_ms
         self.taken: list[Delivery] = []

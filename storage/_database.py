@@ -45,6 +45,14 @@ def check_sqlite_version(found: str | None = None) -> None:
         )
 
 
+def check_place(path: str) -> None:
+    """Raise DatabaseUnusable if no database can be at ``path``."""
+    if os.path.isdir(path):
+        raise DatabaseUnusable(f"cannot open {path}: it is a directory")
+    if not os.path.isdir(os.path.dirname(path)):
+        raise DatabaseUnusable(f"cannot open {path}: its directory is missing")
+
+
 @contextmanager
 def errors_named(path: str) -> Iterator[None]:
     """Turn what SQLite says while a file is being opened into one clear error."""

@@ -192,7 +192,7 @@ def _view(snapshot: Snapshot, subscriber: Subscriber, place: _Place) -> Delivery
     except CorruptBlock:
         tag, body, visible = 0, None, None
     if run.state == State.LEASED:
-        secret = snapshot.store.secret
+        secret = snapshot.store.receipt_secret
         receipt = receipt_token(secret, subscriber.id, priority, seq, tag, run.generation)
         visible_ms = run.since_ms
     if visible_ms is None:

@@ -252,7 +252,7 @@ class Token(_Table):
 
 
 # "blkq": tells our files from other programs' SQLite files.
-_APPLICATION_ID = 0x626C6B71
+APPLICATION_ID = 0x626C6B71
 
 MODELS = (
     *(Meta, Topic, Subscriber, Lane, Block, Cursor, Delivery),
@@ -296,6 +296,9 @@ MIGRATIONS: tuple[Callable[[Database], None], ...] = (_create_all,)
 VERSION = len(MIGRATIONS)
 
 
+RECEIPT_SECRET = "receipt_secret"
+
+
 def read_meta(db: Database, key: str, default: Callable[[], bytes]) -> bytes:
     """Return a fact about the file, made by ``default`` and stored if it is new."""
     query = Meta.select(Meta.value).where(Meta.key == key).tuples()
@@ -309,11 +312,11 @@ def read_meta(db: Database, key: str, default: Callable[[], bytes]) -> bytes:
 def _check_application(db: Database) -> None:
     """Refuse a database that belongs to another program; mark a new one as ours."""
     found = db.execute_sql("PRAGMA application_id").fetchone()[0]
-    if found == _APPLICATION_ID:
+    if found == APPLICATION_ID:
         return
     if found != 0 or db.execute_sql("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
         raise DatabaseUnusable("the database belongs to another program")
-    db.execute_sql(f"PRAGMA application_id = {_APPLICATION_ID}")
+    db.execute_sql(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
 def migrate(db: Database) -> None:

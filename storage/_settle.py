@@ -370,7 +370,7 @@ class _Lane:
         if handle.proof is None:
             return self._names(handle, handle.seq)
         token = receipt_token(
-            self.tx.store.secret,
+            self.tx.store.receipt_secret,
             self.subscriber.id,
             handle.priority,
             handle.seq,

@@ -20,21 +20,21 @@ from playhouse.apsw_ext import APSWDatabase
 
 from ._blocks import BlockCache
 from ._clock import BootClock, Clock, StoredClock
-from ._database import connect, errors_named
+from ._database import check_place, connect, errors_named
 from ._disk import disk_error
 from ._errors import (
     BlockQueueError,
     CommitUnknown,
-    DatabaseUnusable,
     DiskFull,
     QueueClosed,
     Unavailable,
 )
 from ._hints import Hints
 from ._lock import FileLock
-from ._schema import migrate, read_meta
+from ._schema import RECEIPT_SECRET, migrate, read_meta
 from ._snapshot import Row, Snapshot, Tx
 from ._space import MIN_FREE_BYTES, Space
+from ._wal import check_log
 
 logger = logging.getLogger("blockqueue")
 
@@ -79,14 +79,12 @@ class Store:
         self._readers: queue.LifoQueue[APSWDatabase | None] = queue.LifoQueue()
         for _ in range(_READERS_MAX):
             self._readers.put(None)
-        if os.path.isdir(self.path):
-            raise DatabaseUnusable(f"cannot open {self.path}: it is a directory")
-        if not os.path.isdir(os.path.dirname(self.path)):
-            raise DatabaseUnusable(f"cannot open {self.path}: its directory is missing")
+        check_place(self.path)
         with errors_named(self.path):
             self._file_lock = FileLock(self.path + "-lock")
             try:
                 self._file_lock.acquire()
+                log = check_log(self.path)
                 try:
                     with errors_named(self.path):
                         self._open(clock)
@@ -99,6 +97,8 @@ class Store:
             except BaseException:
                 self._file_lock.close()
                 raise
+        if log.commits_after:  # what a power cut has left must not be met again
+            self.checkpoint()
 
     def _open(self, clock: Clock | None) -> None:
         self._db = connect(self.path)
@@ -107,6 +107,8 @@ class Store:
             migrate(self._db)
             with self._db.atomic("immediate"):
                 self.secret = read_meta(self._db, "secret", lambda: secrets.token_bytes(32))
+                # Changed by a restore: generations start again there, and receipts must not.
+                self.receipt_secret = read_meta(self._db, RECEIPT_SECRET, lambda: self.secret)
                 self.clock = clock or self._boot_clock()
             self.hints = Hints(self.path + "-hints", os.getpid())
             self._correct_lease_hint()
