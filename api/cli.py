@@ -9,6 +9,8 @@ import click
 
 import blockqueue
 
+from .cli_backup import backup, restore
+from .cli_doctor import doctor
 from .cli_retries import retries
 from .cli_serve import serve
 from .cli_token import token
@@ -31,3 +33,6 @@ def main() -> None:
 main.add_command(serve)
 main.add_command(retries)
 main.add_command(token)
+main.add_command(doctor)
+main.add_command(backup)
+main.add_command(restore)

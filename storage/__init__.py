@@ -6,19 +6,11 @@ actors or HTTP, and nothing correct depends on anybody's memory.
 """
 
 from . import limits
-from ._claim import (
-    Delivery,
-    Look,
-    claim,
-    claim_in,
-    look,
-)
-from ._clock import (
-    BootClock,
-    Clock,
-    ManualClock,
-)
+from ._backup import RATE_BYTES_S, backup, restore
+from ._claim import Delivery, Look, claim, claim_in, look
+from ._clock import BootClock, Clock, ManualClock
 from ._cron import Cron
+from ._doctor import ERROR, OK, WARNING, Finding, examine
 from ._errors import (
     AlreadyExists,
     BackPressure,
@@ -52,49 +44,17 @@ from ._errors import (
     ValidationError,
     Withdrawn,
 )
-from ._expiry import (
-    expire,
-    expire_in,
-)
+from ._expiry import expire, expire_in
 from ._failures import Failure
-from ._frames import (
-    Body,
-    Envelope,
-    pack_messages,
-)
+from ._frames import Body, Envelope, pack_messages
 from ._hints import Hints
 from ._idempotency import Keyed
-from ._ids import (
-    MessageRef,
-    delivery_id,
-    message_id,
-    parse_id,
-    public_id,
-)
-from ._lists import (
-    DeliveryView,
-    active_page,
-    dead_page,
-)
+from ._ids import MessageRef, delivery_id, message_id, parse_id, public_id
+from ._lists import DeliveryView, active_page, dead_page
 from ._lock import FileLock
-from ._occurrences import (
-    fire_schedules,
-    fire_schedules_in,
-    run_schedule_now,
-    run_schedule_now_in,
-)
-from ._pages import (
-    After,
-    Page,
-    page_of,
-)
-from ._publish import (
-    Batch,
-    Published,
-    publish,
-    publish_calls_in,
-    publish_in,
-)
+from ._occurrences import fire_schedules, fire_schedules_in, run_schedule_now, run_schedule_now_in
+from ._pages import After, Page, page_of
+from ._publish import Batch, Published, publish, publish_calls_in, publish_in
 from ._retention import (
     Position,
     delete_step_in,
@@ -127,16 +87,7 @@ from ._schedules import (
     update_schedule,
     update_schedule_in,
 )
-from ._scopes import (
-    ACTIONS,
-    ALL,
-    CONSUME,
-    MANAGE,
-    OBSERVE,
-    PUBLISH,
-    Scope,
-    parse_scope,
-)
+from ._scopes import ACTIONS, ALL, CONSUME, MANAGE, OBSERVE, PUBLISH, Scope, parse_scope
 from ._settle import (
     Ack,
     Cancel,
@@ -153,15 +104,9 @@ from ._settle import (
     settle,
     settle_in,
 )
-from ._snapshot import (
-    Snapshot,
-    Tx,
-)
+from ._snapshot import Snapshot, Tx
 from ._space import MIN_FREE_BYTES
-from ._states import (
-    Event,
-    State,
-)
+from ._states import Event, State
 from ._status import (
     DeliveryStatus,
     MessageStatus,
@@ -223,10 +168,14 @@ __all__ = [
     "ALL",
     "CONSUME",
     "DEFAULT_RETENTION_MS",
+    "ERROR",
     "MANAGE",
     "MIN_FREE_BYTES",
     "OBSERVE",
+    "OK",
     "PUBLISH",
+    "RATE_BYTES_S",
+    "WARNING",
     "Ack",
     "After",
     "AlreadyExists",
@@ -255,6 +204,7 @@ __all__ = [
     "Extend",
     "Failure",
     "FileLock",
+    "Finding",
     "Finished",
     "Forbidden",
     "Handle",
@@ -313,6 +263,7 @@ __all__ = [
     "add_subscribers",
     "add_subscribers_in",
     "adopt_token_in",
+    "backup",
     "bucket_lanes",
     "bucket_page",
     "cancel_message",
@@ -334,6 +285,7 @@ __all__ = [
     "delete_topic_in",
     "delivery_id",
     "digest_of",
+    "examine",
     "expire",
     "expire_in",
     "failure_page",
@@ -365,6 +317,7 @@ __all__ = [
     "publish_in",
     "purge_runs_in",
     "purge_step_in",
+    "restore",
     "revoke_token_in",
     "run_page",
     "run_schedule_now",

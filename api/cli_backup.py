@@ -1,0 +1,68 @@
+"""``blockqueue backup`` and ``blockqueue restore``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+from tqdm import tqdm
+
+from blockqueue import storage
+from blockqueue.storage import AlreadyExists, BlockQueueError
+
+_MIB = 1024 * 1024
+
+
+def _refused(error: BlockQueueError) -> click.ClickException:
+    hint = "; --force overwrites it" if isinstance(error, AlreadyExists) else ""
+    return click.ClickException(f"{error}{hint}")
+
+
+@click.command()
+@click.argument("file", type=click.Path())
+@click.option("--db", default="blockqueue.db", show_default=True, envvar="BLOCKQUEUE_DB")
+@click.option("--force", is_flag=True, help="Overwrite FILE.")
+@click.option(
+    "--rate",
+    default=storage.RATE_BYTES_S // _MIB,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="At most so many MiB a second.",
+)
+def backup(file: str, db: str, force: bool, rate: float) -> None:
+    """Copy the database to FILE while it is used, and check the copy.
+
+    Nobody who publishes or consumes is held up. FILE appears when the copy is whole.
+    """
+    try:
+        with tqdm(unit="B", unit_scale=True, disable=None, file=sys.stderr) as bar:
+
+            def show(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            nbytes = storage.backup(
+                db, file, overwrite=force, rate_bytes_s=rate * _MIB, on_progress=show
+            )
+    except BlockQueueError as error:
+        raise _refused(error) from error
+    click.echo(f"{file}: {nbytes / _MIB:.1f} MiB, checked")
+
+
+@click.command()
+@click.argument("file", type=click.Path())
+@click.option("--db", default="blockqueue.db", show_default=True, envvar="BLOCKQUEUE_DB")
+@click.option("--force", is_flag=True, help="Replace a database that is there; it is kept.")
+def restore(file: str, db: str, force: bool) -> None:
+    """Put the backup FILE in the place of the database. Stop the server before.
+
+    What was published after the backup is gone, what was acknowledged after it comes again,
+    and every receipt that was given before is void.
+    """
+    try:
+        kept = storage.restore(file, db, overwrite=force)
+    except BlockQueueError as error:
+        raise _refused(error) from error
+    if kept is not None:
+        click.echo(f"the database that was there is kept: {kept}")
+    click.echo(f"{db} is what {file} was")
