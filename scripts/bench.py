@@ -25,6 +25,7 @@ from pathlib import Path
 
 import apsw
 import bench_backlog
+import bench_client
 import bench_delivery
 import bench_http
 import bench_keys
@@ -50,6 +51,7 @@ ROWS: dict[str, Callable[[Bench], list[Figure]]] = {
     "idle": bench_http.idle,
     "v1-batches": bench_v1.batches,
     "v1-cycle": bench_v1.cycle,
+    "client": bench_client.client,
     "random-acks": bench_delivery.random_acks,
     "keys": bench_keys.keys,
     "priorities": bench_delivery.priorities,

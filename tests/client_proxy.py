@@ -105,6 +105,22 @@ class Proxy:
 
         self._rule(part, say, times)
 
+    def dribble(self, part: str, times: int = 1) -> None:
+        """Let the server do what is asked, and answer so slowly that it never ends."""
+
+        def say(handler: Handler, pass_on: Callable[[], bytes]) -> None:
+            pass_on()
+            head = (
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n\r\n"
+            )
+            handler.wfile.write(head.encode())
+            pause = threading.Event()
+            for _ in range(9999):
+                handler.wfile.write(b" ")
+                pause.wait(0.02)
+
+        self._rule(part, say, times)
+
     def hold(self, part: str) -> threading.Event:
         """Hold a request back until the event that this returns is set; then pass it on."""
         released = threading.Event()

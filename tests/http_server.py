@@ -259,7 +259,8 @@ def _linked_checkout() -> Path:
     package = _ROOT / "build/http/blockqueue"
     package.mkdir(parents=True, exist_ok=True)
     parts = [*(_ROOT / "api/facade").glob("*"), *(_ROOT / name for name in ("actors", "api"))]
-    for part in (*parts, _ROOT / "storage", _ROOT / "api/worker"):
+    parts += [_ROOT / name for name in ("storage", "api/client", "api/worker")]
+    for part in parts:
         with contextlib.suppress(FileExistsError):  # another run may make the same at once
             (package / part.name).symlink_to(part)
     return package.parent

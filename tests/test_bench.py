@@ -62,14 +62,8 @@ IN_PROCESS = (
     *("random-acks", "keys", "priorities", "counters", "delayed", "worker"),
 )
 WITH_CHILDREN = (
-    "posts",
-    "wake",
-    "parked",
-    "polls-2000",
-    "backlog",
-    "idle",
-    "v1-batches",
-    "v1-cycle",
+    *("posts", "wake", "parked", "polls-2000", "backlog", "idle"),
+    *("auth", "v1-batches", "v1-cycle", "client"),
 )
 
 

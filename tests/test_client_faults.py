@@ -22,6 +22,9 @@ from blockqueue import (
     ValidationError,
 )
 from blockqueue.client import AnswerLost, Client, ServerUnreachable, StrangeAnswer, _publishing
+from blockqueue.client._errors import is_doubtful
+from blockqueue.client._requests import Answer
+from blockqueue.client._tries import Tries
 
 from .client_faces import Open
 from .client_fixtures import client, opening, proxy, server, through, topic
@@ -89,6 +92,20 @@ def _key(client: Client, topic: str, message_id: str) -> str:
     key = client.message(topic, message_id).idempotency_key
     assert key is not None
     return key
+
+
+def test_an_answer_that_never_ends_is_given_up_in_time(
+    client: Client, opening: Open, proxy: Proxy, topic: str
+) -> None:
+    """A byte now and then does not keep a call from its deadline."""
+    with opening(proxy.url, timeout=1.5) as impatient:
+        proxy.dribble(PUBLISH)
+        receipt = impatient.publish(topic, "hi")
+        assert [each.message_id for each in client.active(topic, "worker")] == [receipt.id]
+        proxy.dribble(PUBLISH, 99)
+        with pytest.raises(AnswerLost, match="slowly"):
+            impatient.publish(topic, "hi")
+    assert proxy.count(PUBLISH) <= 7
 
 
 def test_acks_and_deletes_are_repeated_until_they_are_answered(
@@ -166,6 +183,20 @@ def test_a_schedule_is_not_run_twice_for_a_lost_answer(
     assert messages(client, topic) == ["x"]
 
 
+def test_control_a_client_that_repeats_everything_leases_and_runs_twice(
+    client: Client, through: Client, proxy: Proxy, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tries, "_again", lambda self, error: is_doubtful(error))
+    client.publish_many(topic, ["a", "b"])
+    proxy.lose_answers(CLAIM)
+    through.claim(topic, "worker", limit=1, wait=5)
+    assert [each.status for each in client.active(topic, "worker")] == ["delivered"] * 2
+    made = client.schedules(topic).create(ScheduleSpec("n", "0 0 1 1 *", "x"))
+    proxy.lose_answers("/run-now")
+    through.schedules(topic).run_now(made.uid, force=True)
+    assert messages(client, topic).count("x") == 2
+
+
 def test_no_server_is_said_at_the_deadline(opening: Open) -> None:
     with opening(f"http://127.0.0.1:{free_port()}", timeout=0.5) as lonely:
         with pytest.raises(ServerUnreachable, match="no connection to http:"):
@@ -187,6 +218,21 @@ def test_a_lost_answer_is_not_forgotten_when_the_server_goes(
     proxy.answer(PUBLISH, 503, full, headers)
     with pytest.raises(DiskFull):
         through.publish(topic, "hi")
+
+
+def test_control_the_last_error_alone_would_deny_what_was_done(
+    client: Client, through: Client, proxy: Proxy, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trusting(self: Tries, error: BlockQueueError) -> Answer:
+        raise error
+
+    monkeypatch.setattr(Tries, "verdict", trusting)
+    proxy.lose_answers(PUBLISH)
+    headers = PROBLEM | {"X-BlockQueue-Error": "DiskFull", "Retry-After": "60"}
+    proxy.answer(PUBLISH, 503, problem("service_unavailable"), headers)
+    with pytest.raises(DiskFull):
+        through.publish(topic, "hi")
+    assert messages(client, topic) == ["hi"]
 
 
 def test_a_client_waits_as_long_as_it_is_told(through: Client, proxy: Proxy, topic: str) -> None:

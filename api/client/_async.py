@@ -80,10 +80,14 @@ class AsyncTransport:
         if self._closed:
             raise QueueClosed("the client is closed")
         try:
-            response = await self._http.request(**tries.arguments())
+            parts: list[bytes] = []
+            async with self._http.stream(**tries.arguments()) as response:
+                async for part in response.aiter_bytes():
+                    tries.check_time()
+                    parts.append(part)
         except httpx2.RequestError as error:
             raise tries.failed(error) from error
-        return tries.read(response)
+        return tries.read(response, b"".join(parts))
 
     async def _pause(self, seconds: float) -> None:
         await anyio.sleep(seconds)

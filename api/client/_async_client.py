@@ -1,4 +1,4 @@
-"""The client for programs with an event loop: asyncio's, or trio's."""
+"""The client for programs with an event loop."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _GIVE_BACK_S = 2.0
 
 
 class AsyncClient(AsyncTransport):
-    """A queue behind HTTP, for the tasks of one event loop (asyncio's or trio's).
+    """A queue behind HTTP, for the tasks of one event loop.
 
     What it is made with, its methods, and what they raise are those of ``Client``; here they
     are awaited. A task that is cancelled leaves open whether its request was done.

@@ -49,6 +49,7 @@ class Client(Transport):
         token: sent as ``Authorization: Bearer``, if given.
         timeout: how long a call may take, all its tries together, besides a claim's wait;
             seconds, a timedelta or text. A single try gets a third of it.
+        options: what ``httpx2.Client`` takes besides, as ``verify`` or ``proxy``.
 
     Raises, wherever a method says what it raises besides:
         ServerUnreachable, Unavailable, BackPressure: nothing was done until the timeout.
@@ -285,7 +286,8 @@ class Client(Transport):
         """Give deliveries up: they are neither handed out again nor dead. Repeatable.
 
         A delivery, or an (id, receipt), is cancelled by who holds its lease; by a message's id
-        alone whatever is pending or leased is cancelled, and the lease is lost.
+        alone whatever is pending or leased is cancelled, and the lease is lost. A request each;
+        where there are tokens it takes one with the scope ``manage``.
 
         Raises:
             LeaseLost: for some the lease had ended; the others are cancelled.

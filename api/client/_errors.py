@@ -20,6 +20,7 @@ from blockqueue.storage import (
     CorruptBlock,
     DatabaseError,
     LeaseLost,
+    RateLimited,
     Unavailable,
 )
 
@@ -85,14 +86,15 @@ def check(answer: Answer, request: Request) -> None:
     detail = problem.detail or problem.code
     if kind is CommitUnknown:
         raise CommitUnknown(detail, problem.message_ids)
+    if kind is RateLimited:
+        after = answer.headers.get("retry-after", "")
+        raise RateLimited(detail, int(after) if after.isdecimal() else 1)
     raise (kind or BlockQueueError)(detail)
 
 
 def is_undone(error: BaseException) -> bool:
     """Say whether an error means that nothing was done, and that later it may go well."""
-    return isinstance(error, Unavailable | BackPressure) or (
-        isinstance(error, BlockQueueError) and error.status == 429
-    )
+    return isinstance(error, Unavailable | BackPressure | RateLimited)
 
 
 def is_doubtful(error: BaseException) -> bool:

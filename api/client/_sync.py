@@ -94,14 +94,18 @@ class Transport:
     def _try(self, tries: Tries) -> Answer:
         http = self._connections()
         try:
-            response = http.request(**tries.arguments())
+            parts: list[bytes] = []
+            with http.stream(**tries.arguments()) as response:
+                for part in response.iter_bytes():
+                    tries.check_time()
+                    parts.append(part)
         except httpx2.RequestError as error:
             raise tries.failed(error) from error
         except RuntimeError as error:  # closed by another thread, meanwhile
             if self.closed:
                 raise QueueClosed("the client is closed") from error
             raise
-        return tries.read(response)
+        return tries.read(response, b"".join(parts))
 
     def _pause(self, seconds: float) -> None:
         if self._closed.wait(seconds):

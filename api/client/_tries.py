@@ -33,6 +33,7 @@ class Tries:
         self._base = base
         self._timeout_s = timeout_s
         self._deadline_s = time.monotonic() + timeout_s
+        self._try_ends_s = 0.0
         self._after_s = 0.0
         self._doubtful = False
 
@@ -50,6 +51,7 @@ class Tries:
         request = self._request
         left_s = max(0.001, self._deadline_s - time.monotonic())
         try_s = min(self._timeout_s / _TRY_PART, left_s)
+        self._try_ends_s = time.monotonic() + try_s + request.held_s
         timeout = httpx2.Timeout(
             try_s, connect=min(try_s, _CONNECT_S_MAX), read=try_s + request.held_s
         )
@@ -62,9 +64,14 @@ class Tries:
             "timeout": timeout,
         }
 
-    def read(self, response: httpx2.Response) -> Answer:
+    def check_time(self) -> None:
+        """Raise if an answer comes, but too slowly: httpx only knows how long a read takes."""
+        if time.monotonic() > self._try_ends_s:
+            raise httpx2.ReadTimeout("the answer comes too slowly")
+
+    def read(self, response: httpx2.Response, body: bytes) -> Answer:
         """Return the answer. Raises the error that it stands for."""
-        answer = Answer(response.status_code, response.headers, response.content)
+        answer = Answer(response.status_code, response.headers, body)
         after = answer.headers.get("retry-after", "")
         self._after_s = float(after) if after.isdecimal() else 0.0
         check(answer, self._request)
