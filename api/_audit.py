@@ -58,6 +58,12 @@ class Audit:
             left_out, self._left_out = self._left_out, 0
         self.note(**members, left_out=left_out or None)
 
+    def close(self) -> None:
+        """Let go of the file, if there is one."""
+        for handler in list(self._logger.handlers):
+            if isinstance(handler, _File):
+                handler.close()
+
 
 def _cut(value: object) -> object:
     return value[:_TEXT_MAX] if isinstance(value, str) else value

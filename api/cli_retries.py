@@ -19,6 +19,7 @@ from tqdm import tqdm
 from blockqueue import storage
 from blockqueue.storage import BlockQueueError, BucketEntry, MessageRef, State
 
+from ._cli_audit import AUDIT_LOG, audited
 from ._durations import milliseconds
 from ._retries_view import HEADER, record, row, shortened
 from .queue import BlockQueue
@@ -280,6 +281,7 @@ def check_database(path: str) -> None:
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="At most so many a second.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: a line a message, or a summary.")
+@AUDIT_LOG
 def retries(
     topic: str,
     subscriber: str,
@@ -296,6 +298,7 @@ def retries(
     dry_run: bool,
     rate: float | None,
     as_json: bool,
+    audit_log: str | None,
 ) -> None:
     """List the retries and dead letters of SUBSCRIBER, the newest first.
 
@@ -316,7 +319,9 @@ def retries(
                 _list(chosen, now_ms, as_json)
             else:
                 work = _Work(queue, topic, subscriber, action, as_json, dry_run)
-                _do(work, chosen, rate, yes)
+                what = f"retries {action}" + " --dry-run" * dry_run
+                with audited(audit_log, what, topic=topic, subscriber=subscriber):
+                    _do(work, chosen, rate, yes)
             if choice.wanted and limit is None:
                 missing = ", ".join(text for _, text in choice.wanted.values())
                 raise click.ClickException(f"not among them: {missing}")

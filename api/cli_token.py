@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ import click
 
 from blockqueue.storage import BlockQueueError, Token, TokenLimits
 
-from ._audit import Audit
+from ._cli_audit import AUDIT_LOG, audited
 from ._durations import milliseconds
 from .cli_retries import check_database
 from .queue import BlockQueue
@@ -22,7 +21,6 @@ from .queue import BlockQueue
 _DAYS = re.compile(r"(\d{1,6})d", re.ASCII)
 _ROW = "{:>4}  {:20}  {:8}  {:20}  {:20}  {}"
 _DATABASE = "The database file."
-_AUDIT = "A file for the audit log, one JSON object a line."
 _SCOPE = (
     "What it may do: publish, consume, manage or observe, a colon, and a topic, a prefix like "
     "orders.* or * for all. Repeatable."
@@ -49,9 +47,6 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     return database(as_json(command))
 
 
-_audit_log = click.option("--audit-log", envvar="BLOCKQUEUE_AUDIT_LOG", help=_AUDIT)
-
-
 @click.group()
 def token() -> None:
     """Make, list and revoke the tokens with which programs come over HTTP.
@@ -69,7 +64,7 @@ def token() -> None:
 @click.option("--bytes-per-second", type=float, help="At most so much in requests' bodies.")
 @click.option("--polls", type=click.IntRange(1), help="At most so many long polls that wait.")
 @click.option("--in-flight", type=click.IntRange(1), help="At most so many at a time.")
-@_audit_log
+@AUDIT_LOG
 def create(
     name: str,
     db: str,
@@ -87,7 +82,7 @@ def create(
     Limits hold in each server process. Without any, nothing is limited.
     """
     limits = TokenLimits(requests_per_second, bytes_per_second, polls, in_flight)
-    with _opened(db) as queue, _audited(audit_log, "create", name):
+    with _opened(db) as queue, audited(audit_log, "token create", token=name):
         made = queue.tokens.create(name, scopes, expires=expires, limits=limits)
     if as_json:
         click.echo(json.dumps({"id": made.id, "name": name, "token": made.secret}))
@@ -113,11 +108,11 @@ def list_(db: str, as_json: bool) -> None:
 @token.command()
 @click.argument("name")
 @_options
-@_audit_log
+@AUDIT_LOG
 def revoke(name: str, db: str, as_json: bool, audit_log: str | None) -> None:
     """Make a token worthless. Every running server refuses it within a second."""
     check_database(db)
-    with _opened(db) as queue, _audited(audit_log, "revoke", name):
+    with _opened(db) as queue, audited(audit_log, "token revoke", token=name):
         number = queue.tokens.revoke(name)
     if as_json:
         click.echo(json.dumps({"id": number, "name": name, "state": "revoked"}))
@@ -132,25 +127,6 @@ def _opened(path: str) -> Iterator[BlockQueue]:
             yield queue
     except BlockQueueError as error:
         raise click.ClickException(str(error)) from error
-
-
-@contextmanager
-def _audited(path: str | None, verb: str, name: str) -> Iterator[None]:
-    """Note what the block does, and whether it worked."""
-    if path is None:
-        yield
-        return
-    try:
-        audit = Audit(path)
-    except OSError as error:
-        raise click.ClickException(f"cannot open the audit log {path}: {error}") from error
-    said = {"what": f"token {verb}", "from": f"shell of {getpass.getuser()}", "about": name}
-    try:
-        yield
-    except BlockQueueError as error:
-        audit.note(**said, status=error.status, reason=str(error))
-        raise
-    audit.note(**said, status=200)
 
 
 def _row(found: Token, now_ms: int) -> str:
