@@ -16,8 +16,8 @@ from blockqueue.api import _envelope
 from blockqueue.api._answer import give
 from blockqueue.api._audit import Audit
 from blockqueue.api._keys import Key, KeyRing
-from blockqueue.api._needs import OPEN, Need, need_of
-from blockqueue.api._visits import VISIT, Visit, visit_of
+from blockqueue.api._needs import CONSUME, OPEN, Need, need_of
+from blockqueue.api._visits import VISIT, Visit
 from blockqueue.api.queue import BlockQueue
 from blockqueue.api.v1 import _problem
 from blockqueue.storage import Forbidden, Refused, TopicNotFound, Unauthorized
@@ -54,14 +54,15 @@ class Auth:
         report = None
         if need is not None and need.action == storage.MANAGE:
             report = partial(self._report, req, params, key)
-        if key is not None or report is not None:
+        # For what nothing hinges on the end of, none: a publish with a plain token.
+        if report is not None or (key is not None and (key.quota.counts or need is CONSUME)):
             req.env[VISIT] = Visit(self._ring, key, report)
 
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, resource: object, succeeded: bool
     ) -> None:
         """Note the end of a request; one that was parked does not come here."""
-        visit = visit_of(req)
+        visit: Visit | None = req.env.get(VISIT)
         if visit is not None:
             visit.ended(resp.status_code)
 

@@ -46,6 +46,8 @@ class Quota:
         self._in_flight = 0
         self._polls = 0
         self._is_limited = limits != TokenLimits()
+        #: Whether it matters how many requests and polls there are at the moment.
+        self.counts = limits.in_flight is not None or limits.polls is not None
 
     def enter(self, nbytes: int) -> None:
         """Count a request in, or raise RateLimited."""
@@ -55,22 +57,22 @@ class Quota:
             _check("requests in flight", self._in_flight, self.limits.in_flight)
             _take("requests", self._requests, 1)
             _take("bytes", self._bytes, nbytes)
-            self._in_flight += 1
+            self._in_flight += self.counts
 
     def leave(self) -> None:
-        if self._is_limited:
+        if self.counts:
             with self._lock:
                 self._in_flight -= 1
 
     def park(self) -> None:
         """Count a poll in that has to wait, or raise RateLimited."""
-        if self._is_limited:
+        if self.counts:
             with self._lock:
                 _check("polls that wait", self._polls, self.limits.polls)
                 self._polls += 1
 
     def unpark(self) -> None:
-        if self._is_limited:
+        if self.counts:
             with self._lock:
                 self._polls -= 1
 

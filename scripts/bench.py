@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import apsw
+import bench_auth
 import bench_backlog
 import bench_client
 import bench_delivery
@@ -49,6 +50,7 @@ ROWS: dict[str, Callable[[Bench], list[Figure]]] = {
     "wake-all": bench_backlog.wake_all,
     "rows": bench_backlog.rows,
     "idle": bench_http.idle,
+    "auth": bench_auth.auth,
     "v1-batches": bench_v1.batches,
     "v1-cycle": bench_v1.cycle,
     "client": bench_client.client,

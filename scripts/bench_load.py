@@ -10,6 +10,7 @@ would need more processor time than the server that it is to measure.
 from __future__ import annotations
 
 import json
+import os
 import resource
 import select
 import socket
@@ -24,6 +25,8 @@ from bench_figures import messages
 
 BATCH = 100
 OK = b"HTTP/1.1 200"
+#: Where the program finds the token to show, if there is one.
+TOKEN_VARIABLE = "BENCH_TOKEN"
 _HOST = "127.0.0.1"
 
 
@@ -34,6 +37,8 @@ def post(path: str, body: object) -> bytes:
 
 def post_encoded(path: str, encoded: bytes) -> bytes:
     head = f"POST {path} HTTP/1.1\r\nHost: {_HOST}\r\nContent-Type: application/json\r\n"
+    if token := os.environ.get(TOKEN_VARIABLE):
+        head += f"Authorization: Bearer {token}\r\n"
     return f"{head}Content-Length: {len(encoded)}\r\n\r\n".encode() + encoded
 
 
@@ -162,11 +167,14 @@ class Loader:
 
 
 @contextmanager
-def loader(connections: int, kind: str, program: str = __file__) -> Iterator[Loader]:
+def loader(
+    connections: int, kind: str, program: str = __file__, token: str = ""
+) -> Iterator[Loader]:
     """Start a process that asks for so much as so many connections can, when told to."""
     pipe = subprocess.PIPE
     command = [sys.executable, program, kind]
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+    environment = {**os.environ, TOKEN_VARIABLE: token}
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment) as process:
         try:
             yield Loader(process, connections)
         finally:
