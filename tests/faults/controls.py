@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from blockqueue.actors import _signals, _subscriber
-from blockqueue.api import _channel, _parking
+from blockqueue.api import _channel, _parking, _worker_link
 from blockqueue.api import server as api_server
 from blockqueue.api._messages import Message
 from blockqueue.api.cli import main
@@ -97,6 +97,16 @@ def no_wake() -> None:
     _subscriber.SubscriberActor.on_receive = sleep_on  # type: ignore[method-assign]
 
 
+def orphans() -> None:
+    """Workers do not notice that their parent has died."""
+
+    def look_away(self: _worker_link.Link) -> None:
+        return None
+
+    _worker_link._PR_SET_PDEATHSIG = 30  # another question, which changes nothing
+    _worker_link.Link._watch = look_away  # type: ignore[method-assign]
+
+
 BREAKS: dict[str, Callable[[], None]] = {
     "wall-clock": wall_clock,
     "no-drain": no_drain,
@@ -105,6 +115,7 @@ BREAKS: dict[str, Callable[[], None]] = {
     "long-leases": long_leases,
     "trusts-clients": trusts_clients,
     "no-wake": no_wake,
+    "orphans": orphans,
 }
 
 

@@ -10,6 +10,8 @@ from .gone_clients import GoneClients
 from .idle_polls import IdlePolls
 from .io_errors import IoErrors
 from .kill_server import KillServer
+from .kill_supervisor import KillSupervisor
+from .kill_worker import KillWorker
 from .power_cut import PowerCut
 from .prefixes import Prefixes
 from .signals import SignalsUnderLoad
@@ -20,6 +22,8 @@ from .volatile_disk import VolatileDisk
 #: Those of processes, networks and clocks: tests/test_faults.py runs their controls.
 PROCESS: tuple[Fault, ...] = (
     KillServer(),
+    KillWorker(),
+    KillSupervisor(),
     SetClock(),
     StalledConsumers(),
     GoneClients(),
