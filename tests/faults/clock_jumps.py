@@ -16,7 +16,7 @@ from .controls import program
 
 # Where Debian's libfaketime is, by the machine's kind.
 _LIBRARIES = "/usr/lib/*/faketime/libfaketimeMT.so.1"
-_JUMPS_S = (3_600, -3_600, 86_400, -86_400, 400_000_000, 0)
+JUMPS_S = (3_600, -3_600, 86_400, -86_400, 400_000_000, 0)
 # Forwards, a broken build is quick to show what it does.
 _CONTROL_JUMPS_S = (3_600, 86_400)
 _CONTROL_CYCLES = 3
@@ -29,9 +29,40 @@ _LATE_S = 2.5
 _SLACK_S = 0.05
 
 
-def library() -> Path | None:
-    """Return libfaketime for programs with threads, if it is there."""
-    return next(Path("/").glob(_LIBRARIES[1:]), None)
+class WallClock:
+    """The wall clock of the processes that run in its environment."""
+
+    def __init__(self, library: Path, setting: Path) -> None:
+        self._library = library
+        self._setting = setting
+        self.set(0)
+
+    @classmethod
+    def at(cls, setting: Path) -> WallClock | None:
+        """Return one whose setting is kept there; None if libfaketime is missing."""
+        library = next(Path("/").glob(_LIBRARIES[1:]), None)
+        return None if library is None else cls(library, setting)
+
+    @staticmethod
+    def missing() -> str | None:
+        found = any(Path("/").glob(_LIBRARIES[1:]))
+        return None if found else "libfaketime is missing"
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "LD_PRELOAD": str(self._library),
+            "FAKETIME_TIMESTAMP_FILE": str(self._setting),
+            # The setting is read that often: at each look at the clock it is too slow.
+            "FAKETIME_CACHE_DURATION": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "DONT_FAKE_MONOTONIC": "1",
+        }
+
+    def set(self, jump_s: int) -> None:
+        """Set the clock so far off, in one step: nobody reads half a line."""
+        draft = self._setting.with_suffix(".new")
+        draft.write_text(f"{jump_s:+d}\n")
+        draft.replace(self._setting)
 
 
 class _Delivery(msgspec.Struct):
@@ -86,30 +117,15 @@ class ClockJumps(Campaign):
     strike_after_s = (1.2, 3.0)
 
     def __init__(self, plan: Plan, folder: Path, say: Say, name: str | None = None) -> None:
-        found = library()
-        assert found is not None
-        self._setting = folder / "clock"
-        environment = {
-            "LD_PRELOAD": str(found),
-            "FAKETIME_TIMESTAMP_FILE": str(self._setting),
-            # The setting is read that often: at each look at the clock it is too slow.
-            "FAKETIME_CACHE_DURATION": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "DONT_FAKE_MONOTONIC": "1",
-        }
+        clock = WallClock.at(folder / "clock")
+        assert clock is not None
+        self._clock = clock
         build = program(name) if name else ("-m", "blockqueue")
-        server = ServerProcess(folder, program=build, environment=environment)
+        server = ServerProcess(folder, program=build, environment=clock.environment())
         super().__init__(plan, folder, say, server)
-        self._jumps_s = _CONTROL_JUMPS_S if name else _JUMPS_S
+        self._jumps_s = _CONTROL_JUMPS_S if name else JUMPS_S
         self.restarts = 0
         self.probes = 0
-        self._set(0)
-
-    def _set(self, jump_s: int) -> None:
-        """Set the clock in one step: the server never reads half a line."""
-        draft = self._setting.with_suffix(".new")
-        draft.write_text(f"{jump_s:+d}\n")
-        draft.replace(self._setting)
 
     def prepare(self) -> None:
         super().prepare()
@@ -131,7 +147,7 @@ class ClockJumps(Campaign):
         if dies:
             self.server.kill()
             self.restarts += 1
-        self._set(self.random.choice(self._jumps_s))
+        self._clock.set(self.random.choice(self._jumps_s))
 
     def recover(self) -> None:
         if self.server.has_ended():
@@ -144,11 +160,11 @@ class SetClock:
 
     id = "T12"
     title = "the wall clock is set"
-    ci = 6
+    ci = 4
     night = 40
 
     def missing(self) -> str | None:
-        return None if library() else "libfaketime is missing"
+        return WallClock.missing()
 
     def run(self, budget: Budget, folder: Path, seed: int, say: Say) -> Result:
         return self._run(ClockJumps(Plan(budget.cycles, seed), folder, say))

@@ -107,6 +107,18 @@ def orphans() -> None:
     _worker_link.Link._watch = look_away  # type: ignore[method-assign]
 
 
+def leak() -> None:
+    """A little of every request is kept for ever."""
+    kept: list[bytes] = []
+    service = _channel.Channel.service
+
+    def keep(self: _channel.Channel) -> None:
+        kept.append(os.urandom(16_384))
+        service(self)
+
+    _channel.Channel.service = keep  # type: ignore[method-assign]
+
+
 BREAKS: dict[str, Callable[[], None]] = {
     "wall-clock": wall_clock,
     "no-drain": no_drain,
@@ -116,6 +128,7 @@ BREAKS: dict[str, Callable[[], None]] = {
     "trusts-clients": trusts_clients,
     "no-wake": no_wake,
     "orphans": orphans,
+    "leak": leak,
 }
 
 

@@ -51,7 +51,7 @@ class CutReply:
 
     id = "T24"
     title = "answers cut on their way"
-    ci = 20
+    ci = 10
     night = 1000
 
     def missing(self) -> str | None:

@@ -22,7 +22,7 @@ class Forks:
 
     id = "T21"
     title = "fork and spawn with threads at work"
-    ci = 30
+    ci = 15
     night = 1000
 
     def missing(self) -> str | None:

@@ -58,7 +58,7 @@ class KillSupervisor:
 
     id = "T3"
     title = "kill -9 of the workers' parent"
-    ci = 8
+    ci = 5
     night = 200
 
     def missing(self) -> str | None:

@@ -123,7 +123,7 @@ class KillWorker:
 
     id = "T2"
     title = "kill -9 or SIGSTOP of one of two workers"
-    ci = 10
+    ci = 6
     night = 1000
 
     def missing(self) -> str | None:

@@ -15,6 +15,7 @@ from .kill_worker import KillWorker
 from .power_cut import PowerCut
 from .prefixes import Prefixes
 from .signals import SignalsUnderLoad
+from .soak import Soaking
 from .stalled import StalledConsumers
 from .upgrades import Upgrades
 from .volatile_disk import VolatileDisk
@@ -32,6 +33,7 @@ PROCESS: tuple[Fault, ...] = (
     SignalsUnderLoad(),
     CutReply(),
     Upgrades(),
+    Soaking(),
 )
 #: Those of the disk: tests/test_faults_disk.py runs a few cycles of each.
 DISK: tuple[Fault, ...] = (PowerCut(), VolatileDisk(), Prefixes(), IoErrors())
