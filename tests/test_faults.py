@@ -60,6 +60,7 @@ def test_what_was_not_run_never_counts_as_passed() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("fault", PROCESS, ids=lambda fault: fault.id)
 def test_a_fault_that_is_let_in_is_noticed(fault: Fault, tmp_path: Path) -> None:
     """The budgets of CI run the faults themselves; here are their controls."""

@@ -164,13 +164,14 @@ def _judge_growth(samples: list[_Sample]) -> tuple[dict[str, Figure], list[str]]
         problems.append(f"{last.fds} descriptors, after {first.fds}")
     if last.threads > first.threads:
         problems.append(f"{last.threads} threads, after {first.threads}")
-    slope = 0.0
-    if len(warm) > 2:
-        slope = linear_regression([each.at for each in warm], [each.rss for each in warm]).slope
-    return {
+    figures: dict[str, Figure] = {
         "memory, MiB": round(last.rss / _MIB, 1),
-        "memory's slope, MiB/h": round(slope * 3600 / _MIB, 2),
+        "memory grown by, MiB": round(grown / _MIB, 1),
         "over, s": round(last.at - first.at),
         "descriptors": last.fds,
         "threads": last.threads,
-    }, problems
+    }
+    if len(warm) > 2:  # through two points there is no line that says anything
+        slope = linear_regression([each.at for each in warm], [each.rss for each in warm]).slope
+        figures["memory's slope, MiB/h"] = round(slope * 3600 / _MIB, 2)
+    return figures, problems
