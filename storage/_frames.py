@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import zstandard
 
-from ._errors import CorruptBlock
+from ._errors import CorruptBlock, Unavailable
 from .limits import FRAME_BYTES_MAX
 
 _FORMAT = 1
@@ -140,7 +140,10 @@ def unpack_frame(data: bytes, topic_id: int, priority: int, first_seq: int, coun
             raise CorruptBlock(text, end_seq)
         raw = _codecs.decompressor.decompress(data, allow_extra_data=False)
         frame = _decoder.decode(raw)
-    except (zstandard.ZstdError, msgspec.MsgspecError, MemoryError, UnicodeDecodeError) as error:
+    except (zstandard.ZstdError, msgspec.MsgspecError, UnicodeDecodeError, MemoryError) as error:
+        # Memory that is short is no damage: later, or in another process, it can be read.
+        if isinstance(error, MemoryError) or "not enough memory" in str(error):
+            raise Unavailable(f"{identity}: there is not enough memory to read it") from error
         raise CorruptBlock(f"{identity}: {error}", end_seq) from error
     said = (frame.version, frame.topic_id, frame.priority, frame.first_seq, frame.count)
     held = [len(segment.messages) for segment in frame.segments]

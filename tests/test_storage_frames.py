@@ -8,7 +8,15 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blockqueue.storage import Body, CorruptBlock, Envelope, limits, pack_messages
+from blockqueue.storage import (
+    Body,
+    CorruptBlock,
+    Envelope,
+    Unavailable,
+    _frames,
+    limits,
+    pack_messages,
+)
 from blockqueue.storage._frames import pack_frame, unpack_frame
 
 bodies = st.one_of(
@@ -157,3 +165,36 @@ def test_a_lone_surrogate_raises_before_anything_is_written(body: Body) -> None:
     """It has no encoding in UTF-8."""
     with pytest.raises(UnicodeEncodeError):
         pack_messages([body])
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), zstandard.ZstdError("Allocation error : not enough memory")]
+)
+def test_memory_that_is_short_is_no_damage(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A damaged block's messages go to the dead letters; these must not."""
+    frame = frame_of("a")
+
+    class Starved:
+        def decompress(self, data: bytes, allow_extra_data: bool) -> bytes:
+            raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_frames._codecs, "decompressor", Starved())
+        with pytest.raises(Unavailable, match="not enough memory"):
+            unpack_frame(frame, *ADDRESS, 1)
+    assert unpack_frame(frame, *ADDRESS, 1).bodies == ["a"]
+
+
+def test_a_frame_that_asks_for_much_memory_is_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so by its header, whatever memory there is."""
+
+    class Asked:
+        def decompress(self, data: bytes, allow_extra_data: bool) -> bytes:
+            raise zstandard.ZstdError("Frame requires too much memory for decoding")
+
+    monkeypatch.setattr(_frames._codecs, "decompressor", Asked())
+
+    with pytest.raises(CorruptBlock):
+        unpack_frame(frame_of("a"), *ADDRESS, 1)
