@@ -133,7 +133,7 @@ class Campaign:
             name = f"publisher {left}"
             with self._clients(self.publisher, self.plan.publishers, name):
                 for _ in range(part):
-                    self._cycle()
+                    self.cycle()
             self._drain()
             self._judge(drained=True)
             self.say(f"{self.report.kills} of {self.plan.cycles} cycles, {self._summary()}")
@@ -150,7 +150,7 @@ class Campaign:
         """Return the port that clients talk to."""
         return self.server.port
 
-    def _cycle(self) -> None:
+    def cycle(self) -> None:
         """Let the clients work for a random while, strike, and recover."""
         self.pause.wait(self.random.uniform(*self.strike_after_s))
         if self.server.has_ended():

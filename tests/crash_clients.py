@@ -8,6 +8,7 @@ import threading
 import time
 import traceback
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
@@ -172,6 +173,7 @@ class Client(threading.Thread):
 class Publisher(Client):
     """Publishes bodies that nobody publishes twice."""
 
+    sizes: Sequence[int] = (0, 40, 120, 2000)
     _number = 0
 
     def step(self) -> None:
@@ -182,7 +184,7 @@ class Publisher(Client):
 
     def _new_body(self) -> str:
         self._number += 1
-        return f"{self.name} {self._number} " + "x" * self._random.choice((0, 40, 120, 2000))
+        return f"{self.name} {self._number} " + "x" * self._random.choice(self.sizes)
 
     def publish(self, body: str) -> None:
         """Publish once, and note what came of it."""

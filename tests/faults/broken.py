@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import zstandard
 
 from blockqueue.actors import _job
 from blockqueue.api.cli import main
-from blockqueue.storage import _database
+from blockqueue.storage import CorruptBlock, Store, Unavailable, _database, _frames, _snapshot
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -42,8 +43,37 @@ def answers_anyway() -> None:
     _job._Publishes.finish = lie  # type: ignore[method-assign]
 
 
+def no_checksums() -> None:
+    """Blocks are written without checksums."""
+    parameters = zstandard.ZstdCompressionParameters.from_level(1, write_checksum=False)
+    _frames._codecs.compressor = zstandard.ZstdCompressor(compression_params=parameters)
+    _frames._PARAMETERS = parameters
+
+
+def no_checkpoints() -> None:
+    """The log only grows."""
+    Store._checkpoint = lambda self, mode: None  # type: ignore[method-assign]
+
+
+def memory_is_damage() -> None:
+    """A block that there is no memory for is taken for damaged."""
+    unpack = _frames.unpack_frame
+
+    def mistake(data: bytes, *address: int) -> _frames.Block:
+        try:
+            return unpack(data, *address)
+        except Unavailable as error:
+            raise CorruptBlock(str(error), sum(address[2:])) from error
+
+    module: Any = _snapshot
+    module.unpack_frame = mistake
+
+
 BREAKS: dict[str, Callable[[], None]] = {
     "answers-anyway": answers_anyway,
+    "memory-is-damage": memory_is_damage,
+    "no-checkpoints": no_checkpoints,
+    "no-checksums": no_checksums,
     "synchronous=NORMAL": synchronous_normal,
 }
 

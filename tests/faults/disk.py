@@ -69,7 +69,7 @@ class Ext4:
         run(["mount", "-o", "loop", self._image, self.path])
 
     def remount(self, option: str) -> None:
-        """Mount it anew as ``ro`` or ``rw`` while it is in use."""
+        """Mount it anew: ``ro``, ``rw``; or ``abort``, as ext4 does by itself after an error."""
         run(["mount", "-o", f"remount,{option}", self.path])
 
     def cut(self) -> None:

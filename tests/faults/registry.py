@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from .access import Access
 from .case import Fault
 from .clock_jumps import SetClock
+from .corruption import Corruption
 from .cut_replies import CutReply
 from .forks import Forks
 from .gone_clients import GoneClients
@@ -12,6 +14,8 @@ from .io_errors import IoErrors
 from .kill_server import KillServer
 from .kill_supervisor import KillSupervisor
 from .kill_worker import KillWorker
+from .long_reader import LongReader
+from .memory import OutOfMemory
 from .power_cut import PowerCut
 from .prefixes import Prefixes
 from .signals import SignalsUnderLoad
@@ -36,6 +40,15 @@ PROCESS: tuple[Fault, ...] = (
     Soaking(),
 )
 #: Those of the disk: tests/test_faults_disk.py runs a few cycles of each.
-DISK: tuple[Fault, ...] = (PowerCut(), VolatileDisk(), Prefixes(), IoErrors())
+DISK: tuple[Fault, ...] = (
+    PowerCut(),
+    VolatileDisk(),
+    Prefixes(),
+    IoErrors(),
+    Access(),
+    Corruption(),
+    OutOfMemory(),
+    LongReader(),
+)
 
 ALL: tuple[Fault, ...] = tuple(sorted((*PROCESS, *DISK), key=lambda fault: int(fault.id[1:])))
