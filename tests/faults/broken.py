@@ -14,9 +14,17 @@ from typing import Any
 import msgspec
 import zstandard
 
-from blockqueue.actors import _job
+from blockqueue.actors import _admission, _job
 from blockqueue.api.cli import main
-from blockqueue.storage import CorruptBlock, Store, Unavailable, _database, _frames, _snapshot
+from blockqueue.storage import (
+    CorruptBlock,
+    Store,
+    Unavailable,
+    _database,
+    _frames,
+    _snapshot,
+    _space,
+)
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -50,6 +58,16 @@ def no_checksums() -> None:
     _frames._PARAMETERS = parameters
 
 
+def no_admission() -> None:
+    """Everybody may wait."""
+    _admission.Admission.enter = lambda self, messages, nbytes: None  # type: ignore[method-assign]
+
+
+def no_ballast() -> None:
+    """A full disk is met without any room kept for it."""
+    _space.Space._measure = lambda self: (0, 0)  # type: ignore[method-assign]
+
+
 def no_checkpoints() -> None:
     """The log only grows."""
     Store._checkpoint = lambda self, mode: None  # type: ignore[method-assign]
@@ -72,6 +90,8 @@ def memory_is_damage() -> None:
 BREAKS: dict[str, Callable[[], None]] = {
     "answers-anyway": answers_anyway,
     "memory-is-damage": memory_is_damage,
+    "no-admission": no_admission,
+    "no-ballast": no_ballast,
     "no-checkpoints": no_checkpoints,
     "no-checksums": no_checksums,
     "synchronous=NORMAL": synchronous_normal,

@@ -18,9 +18,10 @@ from .power_cut import BROKEN
 
 _MIB = 32
 _FULL = 507
+_PUBLISHES_BEFORE = 20
 _PUBLISHES_MAX = 20_000
-_CONTROL_CYCLES = 1
-# What a full disk leaves to the queue is never quite the same.
+_CONTROL_CYCLES = 3
+# What others leave to the queue: nothing, or up to this.
 _LEFT_MAX = 2 * disk.MIB
 _HEALED_MAX_S = 10.0
 
@@ -40,8 +41,8 @@ class FullDisk:
         return self._cycles(budget.cycles, folder, seed, say)
 
     def control(self, folder: Path, seed: int, say: Say) -> Result:
-        """A server that says 200 whatever the disk said must lose something."""
-        return self._cycles(_CONTROL_CYCLES, folder, seed, say, "answers-anyway")
+        """Without a floor and a ballast, acks must be refused."""
+        return self._cycles(_CONTROL_CYCLES, folder, seed, say, "no-ballast")
 
     def _cycles(self, cycles: int, folder: Path, seed: int, say: Say, *what: str) -> Result:
         figures: Counter[str] = Counter()
@@ -94,7 +95,10 @@ class _Case:
 
     def _fill(self) -> None:
         """Publish until there is no room."""
-        self._filler = self.disk.fill(leave=self.random.randrange(_LEFT_MAX))
+        for _ in range(_PUBLISHES_BEFORE):
+            self._publish()
+        leave = self.random.choice((0, self.random.randrange(_LEFT_MAX)))
+        self._filler = self.disk.fill(leave)
         for _ in range(_PUBLISHES_MAX):
             if self._publish() == _FULL:
                 return

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
+
+from blockqueue.storage._space import LOG_BYTES_MAX
 
 from ..crash_checker import OK
 from ..crash_server import ServerProcess
@@ -18,11 +21,16 @@ from .integrity import check_database
 from .one_client import OneClient
 from .power_cut import BROKEN
 
+UNAVAILABLE = 503
 # The log while nobody is in the way: what the writer lets it grow to, and the last commit.
 _USUAL_BYTES_MAX = 8 * MIB
 # The log is written over from its start then, and its file is cut to this.
 _GONE_BYTES_MAX = 32 * MIB + _USUAL_BYTES_MAX
 _BODY_BYTES = 400_000
+# Beyond this nothing is published; the last commit may go over it.
+_HELD_BYTES_MAX = LOG_BYTES_MAX + _USUAL_BYTES_MAX
+_HELD_MIB, _FULL_MIB = 64, 300
+_HEALED_MAX_S = 10.0
 _END_TIMEOUT_S = 10.0
 
 
@@ -42,7 +50,7 @@ class LongReader:
         for number in range(budget.cycles):
             place = folder / f"{number}"
             place.mkdir()
-            _Case(place, seed + number).run(result)
+            _Case(place, seed + number).run(result, _FULL_MIB if budget.full else _HELD_MIB)
         return result
 
     def control(self, folder: Path, seed: int, say: Say) -> Result:
@@ -58,9 +66,10 @@ class _Case:
         self.server = ServerProcess(folder, program=program)
         self.client = OneClient(folder)
         self.random = Random(seed)
+        self.refused = 0
         self._number = 0
 
-    def run(self, result: Result) -> None:
+    def run(self, result: Result, held_mib: int = _HELD_MIB) -> None:
         problems = result.problems
         with self.server:
             self.client.connect(self.server)
@@ -68,8 +77,9 @@ class _Case:
             self._publish_mib(8, problems)
             usual = self._log_bytes()
             with self._reading():
-                self._publish_mib(64, problems)
+                self._publish_mib(held_mib, problems)
                 held = self._log_bytes()
+            self._wait_until_healed()
             self._publish_mib(8, problems)
             gone = self._log_bytes()
             self.client.drain()
@@ -79,6 +89,7 @@ class _Case:
         figures: dict[str, Figure] = {
             "log before, MiB": round(usual / MIB, 1),
             "log while it reads, MiB": round(held / MIB, 1),
+            "publishes refused meanwhile": self.refused,
             "log once it has gone, MiB": round(gone / MIB, 1),
             "log after a stop, MiB": round(after / MIB, 1),
         }
@@ -87,6 +98,8 @@ class _Case:
             problems.append("the reader did not hold the log: this proves nothing")
         if usual > _USUAL_BYTES_MAX:
             problems.append(f"the log had {usual} bytes before anybody was in the way")
+        if held > _HELD_BYTES_MAX:
+            problems.append(f"the log grew to {held} bytes")
         if gone > _GONE_BYTES_MAX:
             problems.append(f"the log has {gone} bytes though nobody is in the way any more")
         if after:
@@ -102,8 +115,17 @@ class _Case:
             # Hexadecimal digits are packed to half their size.
             body = f"{self._number} {self.random.randbytes(_BODY_BYTES).hex()}"
             status = self.client.publish(body)
-            if status != OK:
+            if status == UNAVAILABLE and self._log_bytes() > LOG_BYTES_MAX:
+                self.refused += 1
+            elif status != OK:
                 problems.append(f"a publish was refused: {status}")
+
+    def _wait_until_healed(self) -> None:
+        """The reader has gone: before long the log can be moved, and all is as before."""
+        started = time.monotonic()
+        while self.client.publish(f"healed {time.monotonic()}") != OK:
+            if time.monotonic() - started > _HEALED_MAX_S:
+                raise RuntimeError(f"refuses publishes {_HEALED_MAX_S:.0f} s after the reader")
 
     def _log_bytes(self) -> int:
         log = self.server.database.with_name("queue.db-wal")

@@ -8,6 +8,7 @@ from .clock_jumps import SetClock
 from .corruption import Corruption
 from .cut_replies import CutReply
 from .forks import Forks
+from .full_disk import FullDisk
 from .gone_clients import GoneClients
 from .idle_polls import IdlePolls
 from .io_errors import IoErrors
@@ -19,6 +20,7 @@ from .memory import OutOfMemory
 from .power_cut import PowerCut
 from .prefixes import Prefixes
 from .signals import SignalsUnderLoad
+from .slow_disk import SlowDisk
 from .soak import Soaking
 from .stalled import StalledConsumers
 from .upgrades import Upgrades
@@ -45,6 +47,8 @@ DISK: tuple[Fault, ...] = (
     VolatileDisk(),
     Prefixes(),
     IoErrors(),
+    SlowDisk(),
+    FullDisk(),
     Access(),
     Corruption(),
     OutOfMemory(),

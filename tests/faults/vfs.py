@@ -15,7 +15,7 @@ import msgspec
 
 
 class Trouble(msgspec.Struct, frozen=True):
-    """What goes wrong, and when: at the ``at``-th ``call`` and, if ``lasts``, ever after.
+    """What goes wrong, and when: at the ``at``-th ``call``, and on to the ``until``-th.
 
     ``error``: ``EIO``, ``ENOSPC`` or ``slow``, which takes ``delay_s`` longer and works.
     """
@@ -23,7 +23,7 @@ class Trouble(msgspec.Struct, frozen=True):
     call: str
     error: str
     at: int
-    lasts: bool = False
+    until: int = 0
     delay_s: float = 0.0
 
 
@@ -55,9 +55,9 @@ class Counts:
             number = self._calls[call]
             self._note()
         found = self._trouble
-        if found is None or found.call != call or number < found.at:
+        if found is None or found.call != call:
             return None
-        if number > found.at and not found.lasts:
+        if not found.at <= number <= max(found.at, found.until):
             return None
         (self._folder / "fired").touch()
         if found.error == "slow":
