@@ -15,6 +15,7 @@ import msgspec
 import zstandard
 
 from blockqueue.actors import _admission, _job
+from blockqueue.api import _patience, server
 from blockqueue.api.cli import main
 from blockqueue.storage import (
     CorruptBlock,
@@ -73,6 +74,13 @@ def no_checkpoints() -> None:
     Store._checkpoint = lambda self, mode: None  # type: ignore[method-assign]
 
 
+def endless_patience() -> None:
+    """Clients may take as long as they like."""
+    endless = _patience.Patience(idle_s=1e9, head_s=1e9, body_s=1e9)
+    module: Any = server
+    module.Patience = lambda: endless
+
+
 def memory_is_damage() -> None:
     """A block that there is no memory for is taken for damaged."""
     unpack = _frames.unpack_frame
@@ -89,6 +97,7 @@ def memory_is_damage() -> None:
 
 BREAKS: dict[str, Callable[[], None]] = {
     "answers-anyway": answers_anyway,
+    "endless-patience": endless_patience,
     "memory-is-damage": memory_is_damage,
     "no-admission": no_admission,
     "no-ballast": no_ballast,

@@ -20,6 +20,7 @@ from .memory import OutOfMemory
 from .power_cut import PowerCut
 from .prefixes import Prefixes
 from .signals import SignalsUnderLoad
+from .slow_clients import SlowClients
 from .slow_disk import SlowDisk
 from .soak import Soaking
 from .stalled import StalledConsumers
@@ -51,6 +52,7 @@ DISK: tuple[Fault, ...] = (
     FullDisk(),
     Access(),
     Corruption(),
+    SlowClients(),
     OutOfMemory(),
     LongReader(),
 )
