@@ -30,13 +30,14 @@ class _Child:
     """The process that makes a database, or works on damaged ones."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, corruption_victim.__file__, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=(folder / "child.log").open("ab"),
-            env=child_environment(folder),
-        )
+        with (folder / "child.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, corruption_victim.__file__, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=child_environment(folder),
+            )
         self._lines: queues.SimpleQueue[bytes] = queues.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
 
