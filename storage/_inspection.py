@@ -13,6 +13,7 @@ from ._database import check_place, errors_named
 from ._errors import CorruptBlock, DatabaseUnusable
 from ._frames import unpack_frame
 from ._schema import APPLICATION_ID, VERSION
+from ._snapshot import Row
 
 _BUSY_MS = 5_000
 # Blocks that are read in one transaction, so that the log can be moved in between.
@@ -157,9 +158,9 @@ def damaged_pages(connection: apsw.Connection) -> list[str]:
 
 def damaged_blocks(connection: apsw.Connection) -> Iterator[str | None]:
     """Decode all blocks; yield for each of them what is wrong, or None."""
-    place = (-1, 0, 0)
+    place = [-1, 0, 0]
     while True:
-        rows = connection.execute(
+        rows: list[Row] = connection.execute(
             "SELECT topic_id, priority, first_seq, count, data FROM block"
             " WHERE (topic_id, priority, first_seq) > (?, ?, ?)"
             " ORDER BY topic_id, priority, first_seq LIMIT ?",
@@ -167,13 +168,13 @@ def damaged_blocks(connection: apsw.Connection) -> Iterator[str | None]:
         ).fetchall()
         if not rows:
             return
-        for topic_id, priority, first_seq, count, data in rows:
+        for *place, count, data in rows:
+            topic_id, priority, first_seq = place
             try:
                 unpack_frame(data, topic_id, priority, first_seq, count)
                 yield None
             except CorruptBlock as error:
                 yield str(error)
-        place = (topic_id, priority, first_seq)
 
 
 def check_whole(path: str) -> None:
