@@ -70,14 +70,16 @@ def test_a_healthy_database_has_nothing_to_be_said_about(tmp_path: Path) -> None
     assert {level for level, _ in lines} == {"ok"}
 
 
+_WORKER = "subscriber_id = (SELECT id FROM subscriber WHERE name = 'worker')"
+
 # What is done to a database, and the words that the doctor has for it.
 _DAMAGE = {
     "runs of one subscriber overlap": "UPDATE delivery SET count = count + 100"
     " WHERE first_seq = (SELECT min(first_seq) FROM delivery)",
-    "a run has no cursor": "DELETE FROM cursor WHERE subscriber_id = 1",
-    "a run covers its cursor": "UPDATE cursor SET next_seq = 5 WHERE subscriber_id = 1",
-    "counts or due times": "UPDATE cursor SET leased = leased + 1 WHERE subscriber_id = 1",
-    "past the end of its lane": "UPDATE cursor SET next_seq = 1000 WHERE subscriber_id = 1",
+    "a run has no cursor": f"DELETE FROM cursor WHERE {_WORKER}",
+    "a run covers its cursor": f"UPDATE cursor SET next_seq = 5 WHERE {_WORKER}",
+    "counts or due times": f"UPDATE cursor SET leased = leased + 1 WHERE {_WORKER}",
+    "past the end of its lane": f"UPDATE cursor SET next_seq = 1000 WHERE {_WORKER}",
     "blocks overlap": "UPDATE block SET first_seq = first_seq - 1 WHERE first_seq > 0",
     "have no block": "DELETE FROM block WHERE first_seq = 40",
 }
