@@ -65,7 +65,6 @@ WITH_CHILDREN = (
     *("posts", "wake", "parked", "polls-2000", "backlog", "idle"),
     *("auth", "v1-batches", "v1-cycle", "client"),
 )
-)
 
 
 def check_row(bench: Any, folder: Path, row: str) -> None:
