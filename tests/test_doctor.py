@@ -30,7 +30,7 @@ from .storage_helpers import Queue, damage_block, handles, open_queue
 
 def filled(directory: Path) -> Queue:
     """Make a queue with runs of all kinds, and close it in order."""
-    queue = open_queue(directory, Subscriber("worker", max_attempts=1), Subscriber("idle"))
+    queue = open_queue(directory, Subscriber("busy", max_attempts=1), Subscriber("idle"))
     for number in range(5):
         queue.publish([f"{number}-{each}" for each in range(20)])
     queue.publish(["later"], delay_ms=60_000)
@@ -70,16 +70,16 @@ def test_a_healthy_database_has_nothing_to_be_said_about(tmp_path: Path) -> None
     assert {level for level, _ in lines} == {"ok"}
 
 
-_WORKER = "subscriber_id = (SELECT id FROM subscriber WHERE name = 'worker')"
+_BUSY = "subscriber_id = (SELECT id FROM subscriber WHERE name = 'busy')"
 
 # What is done to a database, and the words that the doctor has for it.
 _DAMAGE = {
     "runs of one subscriber overlap": "UPDATE delivery SET count = count + 100"
     " WHERE first_seq = (SELECT min(first_seq) FROM delivery)",
-    "a run has no cursor": f"DELETE FROM cursor WHERE {_WORKER}",
-    "a run covers its cursor": f"UPDATE cursor SET next_seq = 5 WHERE {_WORKER}",
-    "counts or due times": f"UPDATE cursor SET leased = leased + 1 WHERE {_WORKER}",
-    "past the end of its lane": f"UPDATE cursor SET next_seq = 1000 WHERE {_WORKER}",
+    "a run has no cursor": f"DELETE FROM cursor WHERE {_BUSY}",
+    "a run covers its cursor": f"UPDATE cursor SET next_seq = 5 WHERE {_BUSY}",
+    "counts or due times": f"UPDATE cursor SET leased = leased + 1 WHERE {_BUSY}",
+    "past the end of its lane": f"UPDATE cursor SET next_seq = 1000 WHERE {_BUSY}",
     "blocks overlap": "UPDATE block SET first_seq = first_seq - 1 WHERE first_seq > 0",
     "have no block": "DELETE FROM block WHERE first_seq = 40",
 }
