@@ -283,7 +283,7 @@ class Channel(HTTPChannel):
         return sent
 
     def handle_close(self) -> None:
-        if self._refused and self.will_close and self._linger():
+        if self._refused and self.will_close and self.connected and self._linger():
             return
         with self.outbuf_lock:  # or bytes could be sent or added between the two
             unsent = self.total_outbufs_len > 0

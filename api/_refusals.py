@@ -41,6 +41,8 @@ class Parser(HTTPRequestParser):
 
     #: The request's first line, if it is refused.
     first_words = b""
+    #: Waitress names it in its log, also if there is none.
+    path = ""
 
     def received(self, data: bytes) -> int:
         in_head = not self.headers_finished

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -128,6 +130,23 @@ def test_connections_that_break_leave_nothing_behind(server: Server, how: str) -
     publish(server, "quiet", "hi")
     assert [each["message"] for each in read(server, "quiet", timeout="10s")] == ["hi"]
     assert server.send("DELETE", "/topics/quiet").status == 200
+
+
+def test_refused_clients_who_have_gone_are_no_errors(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody reads the refusal; the log needs no traceback for that."""
+    linger = struct.pack("ii", 1, 0)
+    with edge() as running:
+        for number in range(100):
+            client = running.connect()
+            client.send(b"BAD\r\n\r\n")
+            for _ in range(number % 4):
+                running.turn(0)
+            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            client.socket.close()
+            running.turn(0.001)
+        running.pass_time(1)
+
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 # Limits.
