@@ -76,7 +76,7 @@ class Auth:
         if need.in_body:
             allowed = any(each.action == need.action for each in token.scopes)
         else:
-            allowed = token.may(need.action, storage.ALL if topic is None else topic)
+            allowed = key.may(need.action, storage.ALL if topic is None else topic)
         if not allowed:
             # Whoever has no business with a topic does not learn whether it exists.
             if topic is not None and not any(each.covers(topic) for each in token.scopes):

@@ -22,17 +22,30 @@ logger = logging.getLogger("blockqueue")
 _BELIEVED_S = 0.5
 # How coarse the time is at which a token was last used: each note is a write.
 _USED_S = 300.0
+_REMEMBERED_MAX = 1_000
 
 
 class Key:
     """A token that is good, and what is asked for with it at the moment."""
 
-    __slots__ = ("noted_s", "quota", "token")
+    __slots__ = ("_allowed", "noted_s", "quota", "token")
 
     def __init__(self, token: Token, now: Callable[[], float]) -> None:
         self.token = token
         self.quota = Quota(token.limits, now)
         self.noted_s = -_USED_S
+        self._allowed: set[tuple[str, str]] = set()
+
+    def may(self, action: str, topic: str) -> bool:
+        """Say what the token says; what it allows is remembered, for it never changes."""
+        asked = action, topic
+        if asked in self._allowed:
+            return True
+        if not self.token.may(action, topic):
+            return False
+        if len(self._allowed) < _REMEMBERED_MAX:
+            self._allowed.add(asked)
+        return True
 
 
 class _Known(NamedTuple):
