@@ -30,6 +30,7 @@ import bench_client
 import bench_delivery
 import bench_http
 import bench_keys
+import bench_processes
 import bench_v1
 import bench_worker
 import bench_writes
@@ -54,6 +55,8 @@ ROWS: dict[str, Callable[[Bench], list[Figure]]] = {
     "v1-batches": bench_v1.batches,
     "v1-cycle": bench_v1.cycle,
     "client": bench_client.client,
+    "workers": bench_processes.workers,
+    "workers-wake": bench_processes.workers_wake,
     "random-acks": bench_delivery.random_acks,
     "keys": bench_keys.keys,
     "priorities": bench_delivery.priorities,

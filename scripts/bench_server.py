@@ -2,6 +2,7 @@
 
 python bench_server.py bound           # answers as ours does, but only parses
 python bench_server.py canned          # answers without even that: the client's ceiling
+python bench_server.py claims DB       # no server: claims in another process
 python bench_server.py traced DB COUNT # ours, counting SQL statements in the file COUNT
 """
 
@@ -26,6 +27,7 @@ import apsw
 import falcon
 import psutil
 
+from blockqueue import BlockQueue
 from blockqueue.api import _envelope, _topics
 from blockqueue.api._listener import address_of, listen
 from blockqueue.api.server import Server, stop_on_signals
@@ -41,7 +43,13 @@ class Served:
 
     def __init__(self, process: subprocess.Popen[str], port: int) -> None:
         self.port = port
+        self._process = process
         self.process = psutil.Process(process.pid)
+
+    def line(self) -> str:
+        """Return the next line that it says."""
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
 
     def cpu_s(self) -> float:
         times = self.process.cpu_times()
@@ -57,10 +65,11 @@ class Served:
 
 
 @contextmanager
-def ours(db: str) -> Iterator[Served]:
+def ours(db: str, workers: int = 1) -> Iterator[Served]:
     """Serve a database the way everybody does."""
     arguments = ["-m", "blockqueue", "serve", "--db", db, "--host", HOST, "--port", "0"]
-    with _started([*arguments, "--threads", str(THREADS)]) as served:
+    arguments += ["--threads", str(THREADS), "--workers", str(workers)]
+    with _started(arguments) as served:
         yield served
 
 
@@ -136,6 +145,17 @@ def statements(path: Path) -> int:
     return int(_COUNT.unpack(path.read_bytes())[0])
 
 
+def _serve_claims(db: str) -> None:
+    """Claim, one after the other, and say after how many milliseconds each has come."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    with BlockQueue(db) as queue:
+        print("claims; there is no http://:0", flush=True)
+        while True:
+            for delivery in queue.claim("cart", "counter", wait=3600):
+                print(1000 * (time.monotonic() - float(delivery.message)), flush=True)
+                delivery.ack()
+
+
 def _serve_traced(db: str, count_path: str) -> None:
     """Serve, and count every statement of every connection where the benchmark can see it."""
     Path(count_path).write_bytes(_COUNT.pack(0))
@@ -155,6 +175,8 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["bound"]:
             _serve_bound()
+        case ["claims", db]:
+            _serve_claims(db)
         case ["canned"]:
             _serve_canned()
         case ["traced", db, count_path]:
