@@ -6,6 +6,8 @@ import fcntl
 import os
 import shutil
 import subprocess
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -16,7 +18,7 @@ MIB = 1024 * 1024
 _EXT4_IOC_SHUTDOWN = 0x8004587D
 _NO_LOG_FLUSH = (2).to_bytes(4, "little")
 _COMMAND_TIMEOUT_S = 60.0
-_UMOUNT_ATTEMPTS = 50
+_UMOUNT_MAX_S, _UMOUNT_EVERY_S = 10.0, 0.02
 
 
 def run(command: Sequence[str | os.PathLike[str]]) -> str:
@@ -85,12 +87,15 @@ class Ext4:
         if not os.path.ismount(self.path):
             return
         said = ""
-        for _ in range(_UMOUNT_ATTEMPTS):
+        pause = threading.Event()  # never set: only its timeout is used
+        started = time.monotonic()
+        while time.monotonic() - started < _UMOUNT_MAX_S:
             try:
                 run(["umount", self.path])
                 return
-            except RuntimeError as error:
+            except RuntimeError as error:  # the kernel is still closing their files
                 said = str(error)
+            pause.wait(_UMOUNT_EVERY_S)
         run(["umount", "--lazy", self.path])
         raise RuntimeError(f"still in use: {said}")
 
