@@ -143,6 +143,15 @@ class ServerProcess:
         if self._process is not None:
             self._process.send_signal(number)
 
+    def strike_down(self) -> None:
+        """Let none of its threads run any more, but do not wait for what the kernel still does.
+
+        ``kill`` must follow.
+        """
+        assert self._process is not None
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+
     def kill(self) -> None:
         """Kill it with all its children, as a power switch would."""
         self._signal(signal.SIGKILL)
