@@ -25,11 +25,19 @@ from blockqueue.storage import (
     _frames,
     _snapshot,
     _space,
+    _store,
+    _wal,
 )
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.faults.vfs import Counts, FaultyVfs, Trouble
+
+
+def no_log_scan() -> None:
+    """SQLite drops what follows damage in the log, and nobody looks."""
+    module: Any = _store
+    module.check_log = lambda path: _wal.Log(0)
 
 
 def synchronous_normal() -> None:
@@ -103,6 +111,7 @@ BREAKS: dict[str, Callable[[], None]] = {
     "no-ballast": no_ballast,
     "no-checkpoints": no_checkpoints,
     "no-checksums": no_checksums,
+    "no-log-scan": no_log_scan,
     "synchronous=NORMAL": synchronous_normal,
 }
 

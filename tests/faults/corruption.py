@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue as queues
 import shutil
 import subprocess
@@ -61,7 +62,8 @@ class _Child:
         self._process.wait(_END_TIMEOUT_S)
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                pipe.close()
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
 
 
 class Corruption:
@@ -79,8 +81,17 @@ class Corruption:
         return _Run(folder, seed, say).run(budget.cycles)
 
     def control(self, folder: Path, seed: int, say: Say) -> Result:
-        """Blocks without checksums must lead to wrong bodies."""
-        return _Run(folder, seed, say, "no-checksums").run(_CONTROL_CASES)
+        """Blocks without checksums, or a log that nobody looks through: both must be noticed."""
+        result = Result()
+        for what in ("no-checksums", "no-log-scan"):
+            place = folder / what
+            place.mkdir()
+            found = _Run(place, seed, say, what).run(_CONTROL_CASES)
+            result.figures[f"{what}: problems"] = len(found.problems)
+            result.problems += found.problems
+            if not found.problems:
+                return found  # one of them was not noticed, so the control was not
+        return result
 
 
 class _Run:
@@ -97,7 +108,7 @@ class _Run:
 
     def run(self, cases: int) -> Result:
         self._make()
-        child = _Child(self.folder, "serve")
+        child = self._victim()
         try:
             for number in range(cases):
                 child = self._case(number, child)
@@ -107,6 +118,9 @@ class _Run:
             child.end()
         figures: dict[str, Figure] = {"cases": cases, **dict(sorted(self.figures.items()))}
         return Result(figures, self.problems[:_SHOWN_MAX])
+
+    def _victim(self) -> _Child:
+        return _Child(self.folder, "serve", *self.what)
 
     def _make(self) -> None:
         """Make the database, with a copy of its earlier self, as a kill leaves them."""
@@ -139,7 +153,7 @@ class _Run:
             return child
         self.problems.append(f"case {number}, {done}: {'hung' if line is None else 'died'}")
         child.end()
-        return _Child(self.folder, "serve")
+        return self._victim()
 
     def _judge(self, place: str, done: Damage, work: Work) -> None:
         self.problems += [f"{place}: {text}" for text in work.crashes]
@@ -154,7 +168,7 @@ class _Run:
         word = "noticed" if noticed else f"unnoticed, {'harmless' if not missing else 'missing'}"
         self.figures[f"{done.target}: {word}"] += 1
         if not noticed and (missing or again):
-            self._look_closer(done, missing)
+            self._look_closer(place, done, missing)
 
     def _compare(self, work: Work) -> tuple[int, int]:
         """Return how many deliveries are missing, and how many came though they were done."""
@@ -166,10 +180,10 @@ class _Run:
             again += len(received & set(done))
         return missing, again
 
-    def _look_closer(self, done: Damage, missing: int) -> None:
+    def _look_closer(self, place: str, done: Damage, missing: int) -> None:
         """What the queue did not notice: would a check of the whole file have?"""
         path = self.folder / "case" / FILES["db"]
         self.figures["unnoticed, found by an integrity check"] += bool(check_database(path))
         inside_log = done.target == "wal" and done.how not in ("truncate", "restore")
         if missing and inside_log and done.places[1] < self.last_commit:
-            self.figures["wal: unnoticed, missing, not at its end"] += 1
+            self.problems.append(f"{place}: {missing} deliveries are missing, and nothing said so")

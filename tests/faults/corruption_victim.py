@@ -1,7 +1,7 @@
 """Makes a database, or works on damaged ones, as a server would.
 
 ``build DATABASE SEED [BREAK…]`` publishes in two halves and waits for a line after each.
-``serve`` reads the path of a database a line, and answers with the JSON of a ``Work``.
+``serve [BREAK…]`` reads the path of a database a line, and answers with the JSON of a ``Work``.
 """
 
 from __future__ import annotations
@@ -125,12 +125,13 @@ def _dead(queue: BlockQueue, subscriber: str, work: Work) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "serve":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from tests.faults.broken import BREAKS
+
+    serves = sys.argv[1] == "serve"
+    for name in sys.argv[2 if serves else 4 :]:
+        BREAKS[name]()
+    if serves:
         serve()
     else:
-        sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-        from tests.faults.broken import BREAKS
-
-        for name in sys.argv[4:]:
-            BREAKS[name]()
         build(sys.argv[2], int(sys.argv[3]))
