@@ -76,6 +76,11 @@ class Engine:
         self.write(Operation(run, promise.begin, promise.finish))
         return promise
 
+    def helped(self, topics: Collection[int]) -> None:
+        """Let all look who wait for something of these topics, here and in other processes."""
+        self._wake_topics(topics)
+        self.siblings.tell(topics)
+
     def wake_all(self) -> None:
         """Let all who wait look again: something has changed, and whom it concerns is unknown."""
         self.tell_root(Wake())

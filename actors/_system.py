@@ -7,8 +7,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 import pykka
@@ -17,7 +17,9 @@ from blockqueue.storage import (
     MIN_FREE_BYTES,
     BlockQueueError,
     Clock,
+    Conflict,
     FileLock,
+    ForeignTx,
     NotFound,
     QueueClosed,
     Snapshot,
@@ -25,6 +27,7 @@ from blockqueue.storage import (
     Tx,
     Unavailable,
     Withdrawn,
+    foreign_transaction,
 )
 
 from . import _signals as signals
@@ -117,11 +120,17 @@ class System:
             ref = self._jobs[topic] = found
         return ref
 
+    def _check_outside(self) -> None:
+        """Raise in the middle of a transaction of this thread: it would wait for itself."""
+        if self.store.is_mine:
+            raise Conflict("this thread is inside a transaction: give tx=, or do it afterwards")
+
     def ask(self, topic: str, message: Any) -> Promise[Any]:
         """Send a message to a topic's actor; the promise is its answer.
 
         Does not wait, but may do on this thread what the message sets off.
         """
+        self._check_outside()
         promise: Promise[Any] = Promise()
         envelope = Forwarded(message, promise)
         while True:
@@ -154,6 +163,7 @@ class System:
     def change(self, run: Callable[[Tx], R], timeout: float) -> R:
         """Run ``run`` in the writer's next transaction and return what it returns."""
         self._check_open()
+        self._check_outside()
         promise: Promise[R] = Promise()
         operation = Operation(run, promise.begin, promise.finish)
         try:
@@ -167,6 +177,24 @@ class System:
         """Do the same as ``change``, on another thread; the promise is what it returns."""
         self._check_open()
         return self._engine.change(run)
+
+    @contextmanager
+    def transaction(self) -> Iterator[ForeignTx]:
+        """Open a transaction on this thread; see ``BlockQueue.transaction``."""
+        self._check_open()
+        self._check_outside()
+        topics: set[int] = set()
+        try:
+            with foreign_transaction(self.store) as foreign:
+                topics = foreign.topics
+                yield foreign
+        finally:
+            if topics:  # rolled back or not: to look in vain is harmless
+                self._engine.helped(topics)
+            if self.store.failed is not None:
+                self._fail(self.store.failed)
+            elif self.store.is_untidy:
+                self._engine.change(_nothing)  # the writer tidies up behind it
 
     def reading(self) -> AbstractContextManager[Snapshot]:
         """Open a consistent view of the database."""
@@ -211,6 +239,7 @@ class System:
 
         Returns whether everything ended in time.
         """
+        self._check_outside()
         with self._stopping:
             if self._closed:
                 return True

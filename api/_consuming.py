@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from blockqueue.actors import Claim, Promise, Settle
 from blockqueue.storage import (
@@ -18,14 +19,18 @@ from blockqueue.storage import (
     Settled,
     Settlement,
     Snooze,
+    Tx,
     ValidationError,
     limits,
+    settle_in,
+    subscriber_named,
 )
 from blockqueue.storage import Delivery as Stored
 
 from ._delivery import Delivery, Held, handle_of, handles_of
 from ._durations import Duration, milliseconds
 from ._face import Face
+from ._transaction import Transaction
 
 
 class Consuming(Face):
@@ -76,13 +81,20 @@ class Consuming(Face):
         """Return what was claimed as deliveries of this queue."""
         return [Delivery(self, topic, subscriber, stored) for stored in found]
 
-    def ack(self, topic: str, subscriber: str, deliveries: Sequence[Held]) -> None:
-        """Settle deliveries as done. Repeating it is fine.
+    def ack(
+        self,
+        topic: str,
+        subscriber: str,
+        deliveries: Sequence[Held],
+        *,
+        tx: Transaction | None = None,
+    ) -> None:
+        """Settle deliveries as done, in a transaction if one is given. Repeating it is fine.
 
         Raises:
             LeaseLost: for some the lease had ended; ``lost`` names them, the others are done.
         """
-        self._settle(topic, subscriber, Ack(), deliveries)
+        self._settle(topic, subscriber, Ack(), deliveries, tx)
 
     def nack(
         self,
@@ -92,13 +104,14 @@ class Consuming(Face):
         *,
         delay: Duration | None = None,
         error: str = "",
+        tx: Transaction | None = None,
     ) -> None:
         """Settle deliveries as failed, with the reason; see ``Delivery.nack``, ``ack``."""
         delay_ms = None if delay is None else milliseconds("delay", delay)
         limits.check_range("delay", delay_ms or 0, 0, limits.DELAY_MS_MAX, " ms")
         if not isinstance(error, str):
             raise ValidationError(f"error must be text, not {type(error).__name__}")
-        self._settle(topic, subscriber, Nack(delay_ms, error), deliveries)
+        self._settle(topic, subscriber, Nack(delay_ms, error), deliveries, tx)
 
     def extend(
         self, topic: str, subscriber: str, deliveries: Sequence[Held], *, by: Duration
@@ -108,12 +121,18 @@ class Consuming(Face):
         self._settle(topic, subscriber, Extend(by_ms), deliveries)
 
     def snooze(
-        self, topic: str, subscriber: str, deliveries: Sequence[Held], *, delay: Duration
+        self,
+        topic: str,
+        subscriber: str,
+        deliveries: Sequence[Held],
+        *,
+        delay: Duration,
+        tx: Transaction | None = None,
     ) -> None:
         """Give deliveries back without a failure, visible again after ``delay``; see ``ack``."""
         delay_ms = milliseconds("delay", delay)
         limits.check_range("delay", delay_ms, 0, limits.DELAY_MS_MAX, " ms")
-        self._settle(topic, subscriber, Snooze(delay_ms), deliveries)
+        self._settle(topic, subscriber, Snooze(delay_ms), deliveries, tx)
 
     def cancel(
         self,
@@ -122,6 +141,7 @@ class Consuming(Face):
         deliveries: Sequence[Held | str],
         *,
         reason: str = "",
+        tx: Transaction | None = None,
     ) -> None:
         """Give deliveries up: they are neither handed out again nor dead. Repeatable.
 
@@ -139,10 +159,10 @@ class Consuming(Face):
         named = [each for each in deliveries if isinstance(each, str)]
         if named:
             handles = [handle_of(each, None) for each in named]
-            settled = self.settle(topic, subscriber, Cancel(reason), handles)
+            settled = self.settle(topic, subscriber, Cancel(reason), handles, tx)
             for message_id, outcome in zip(named, settled, strict=True):
                 check_cancelled(message_id, outcome)
-        self._settle(topic, subscriber, Cancel(reason, leased=True), held)
+        self._settle(topic, subscriber, Cancel(reason, leased=True), held, tx)
 
     def settle(
         self,
@@ -150,6 +170,7 @@ class Consuming(Face):
         subscriber: str,
         settlement: Settlement | Sequence[Settlement],
         handles: Sequence[Handle],
+        tx: Transaction | None = None,
     ) -> list[Settled]:
         """Settle by handle, each for itself: all alike, or each by a settlement of its own.
 
@@ -157,6 +178,9 @@ class Consuming(Face):
         """
         count = sum(handle.count for handle in handles)
         limits.check_range("number of deliveries", count, 1, limits.BATCH_MAX)
+        if tx is not None:
+            run = partial(_settle_named, subscriber, settlement, handles)
+            return tx.run(self, topic, run)
         settle = Settle(subscriber, settlement, handles)
         settled: list[Settled] = self.system.call(topic, settle, self.timeout)
         return settled
@@ -172,11 +196,16 @@ class Consuming(Face):
         return self.system.ask(topic, Settle(subscriber, settlement, handles))
 
     def _settle(
-        self, topic: str, subscriber: str, settlement: Settlement, deliveries: Sequence[Held]
+        self,
+        topic: str,
+        subscriber: str,
+        settlement: Settlement,
+        deliveries: Sequence[Held],
+        tx: Transaction | None = None,
     ) -> None:
         if not deliveries:
             return
-        settled = self.settle(topic, subscriber, settlement, handles_of(self, deliveries))
+        settled = self.settle(topic, subscriber, settlement, handles_of(self, deliveries), tx)
         lost: list[str] = []
         for held, outcome in zip(deliveries, settled, strict=True):
             if outcome.outcome is not Outcome.DONE:
@@ -196,6 +225,17 @@ def check_cancelled(message_id: str, settled: Settled) -> None:
         raise Finished(f"message {message_id!r} is acknowledged or dead for the subscriber")
     if settled.outcome is not Outcome.DONE:
         raise DeliveryNotFound(f"the subscriber has no delivery of message {message_id!r}")
+
+
+def _settle_named(
+    subscriber: str,
+    settlement: Settlement | Sequence[Settlement],
+    handles: Sequence[Handle],
+    tx: Tx,
+    topic_id: int,
+) -> list[Settled]:
+    found = subscriber_named(tx, topic_id, subscriber)
+    return settle_in(tx, found.id, settlement, handles)
 
 
 def _claim(subscriber: str, limit: int | None, wait: Duration, lease: Duration | None) -> Claim:

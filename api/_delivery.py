@@ -14,6 +14,7 @@ from ._receipts import from_ms
 
 if TYPE_CHECKING:
     from ._consuming import Consuming
+    from ._transaction import Transaction
 
 
 class Delivery:
@@ -86,25 +87,34 @@ class Delivery:
         """When it was published, by the queue's clock."""
         return from_ms(self._stored.created_ms)
 
-    def ack(self) -> None:
-        """Done: it is never handed out to this subscriber again. Repeating it is fine."""
-        self._queue.ack(self._topic, self._subscriber, [self])
+    def ack(self, *, tx: Transaction | None = None) -> None:
+        """Done: it is never handed out to this subscriber again. Repeating it is fine.
 
-    def nack(self, *, delay: Duration | None = None, error: str = "") -> None:
+        With ``tx`` this, and the same of the others below, becomes true if that commits.
+        """
+        self._queue.ack(self._topic, self._subscriber, [self], tx=tx)
+
+    def complete(self, *, tx: Transaction) -> None:
+        """Ack it together with what else the transaction does: all of it happens, or nothing."""
+        self.ack(tx=tx)
+
+    def nack(
+        self, *, delay: Duration | None = None, error: str = "", tx: Transaction | None = None
+    ) -> None:
         """Failed: again after ``delay`` (None: the subscriber's retry policy), or dead."""
-        self._queue.nack(self._topic, self._subscriber, [self], delay=delay, error=error)
+        self._queue.nack(self._topic, self._subscriber, [self], delay=delay, error=error, tx=tx)
 
     def extend(self, by: Duration) -> None:
         """Make the lease last longer by ``by``, at most until 12 hours from now."""
         self._queue.extend(self._topic, self._subscriber, [self], by=by)
 
-    def snooze(self, delay: Duration) -> None:
+    def snooze(self, delay: Duration, *, tx: Transaction | None = None) -> None:
         """Give it back without a failure, visible again after ``delay``."""
-        self._queue.snooze(self._topic, self._subscriber, [self], delay=delay)
+        self._queue.snooze(self._topic, self._subscriber, [self], delay=delay, tx=tx)
 
-    def cancel(self, reason: str = "") -> None:
+    def cancel(self, reason: str = "", *, tx: Transaction | None = None) -> None:
         """Give it up: it is neither handed out again nor dead. Repeating it is fine."""
-        self._queue.cancel(self._topic, self._subscriber, [self], reason=reason)
+        self._queue.cancel(self._topic, self._subscriber, [self], reason=reason, tx=tx)
 
     def stored(self, queue: Consuming) -> Stored | None:
         """Return what the storage knows it by, if it was ``queue`` that handed it out."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from pykka import ActorRef
@@ -12,6 +13,7 @@ from blockqueue.actors import System
 from blockqueue.storage import Snapshot, Tx
 
 from ._opened import Opened
+from ._transaction import Transaction
 
 R = TypeVar("R")
 
@@ -37,6 +39,30 @@ class Face:
     def change(self, run: Callable[[Tx], R]) -> R:
         """Run ``run`` in a write transaction, with those of others; return its value."""
         return self.system.change(run, self.timeout)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Open a transaction for your own writes to the queue's file, and for the queue's.
+
+        What is published or settled with ``tx=`` in its block is written together with your
+        own statements when the block ends, or not at all if it raises. Use it on this thread
+        only, briefly: all other writers wait, and after 5 s it is rolled back. Other calls
+        that write are refused on this thread until it has ended.
+
+        Raises, at the end of the block:
+            DiskFull, Unavailable: nothing was written.
+            CommitUnknown: the disk failed; it may have been written or not.
+        """
+        committed = False
+        tx: Transaction | None = None
+        try:
+            with self.system.transaction() as foreign:
+                tx = Transaction(self, foreign)
+                yield tx
+            committed = True
+        finally:
+            if tx is not None:
+                tx.end(committed)
 
 
 def topic_id(snapshot: Snapshot, topic: str) -> int:

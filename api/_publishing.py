@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
 
 from blockqueue.actors import Promise, Publish
-from blockqueue.storage import Batch, Published
+from blockqueue.storage import Batch, Published, publish_in
 
 from ._durations import Duration
 from ._face import Face
 from ._messages import Message, batch_of, batches_of
 from ._receipts import Receipt, Receipts
+from ._transaction import Transaction
 
 
 class Publishing(Face):
@@ -28,6 +30,7 @@ class Publishing(Face):
         schedule_at: datetime | None = None,
         correlation_id: str | None = None,
         idempotency_key: str | None = None,
+        tx: Transaction | None = None,
     ) -> Receipt:
         """Publish one message; it is on the disk when this returns.
 
@@ -41,6 +44,7 @@ class Publishing(Face):
             idempotency_key: up to 128 bytes. A publish to the topic that is repeated with its
                 key writes nothing and returns the first one's id, as long as the message is
                 kept, and a day at least.
+            tx: a transaction to be part of: it is published if that commits.
 
         Raises:
             TopicNotFound, NoSubscribers, ValidationError: nothing was written.
@@ -52,8 +56,8 @@ class Publishing(Face):
         batch = batch_of(
             Message(message, headers, correlation_id, priority, delay, schedule_at, idempotency_key)
         )
-        (published,) = self._publish(topic, [batch])
-        return Receipt(published, 0)
+        (published,) = self._publish(topic, [batch], tx)
+        return Receipt(published, 0, _state(tx))
 
     def publish_many(
         self,
@@ -62,10 +66,11 @@ class Publishing(Face):
         *,
         priority: int = 0,
         delay: Duration | None = None,
+        tx: Transaction | None = None,
     ) -> Receipts:
         """Publish 1 to 1000 messages, all or none. Errors are those of ``publish``."""
         batches = batches_of(messages, priority, delay)
-        return Receipts(self._publish(topic, batches))
+        return Receipts(self._publish(topic, batches, tx), _state(tx))
 
     def start_publish(self, topic: str, messages: Sequence[Message]) -> Promise[list[Published]]:
         """Begin to publish messages, and return the promise that they are on the disk.
@@ -85,7 +90,9 @@ class Publishing(Face):
         promise.on_done(lambda _: admission.leave(count, nbytes))
         return promise
 
-    def _publish(self, topic: str, batches: list[Batch]) -> list[Published]:
+    def _publish(self, topic: str, batches: list[Batch], tx: Transaction | None) -> list[Published]:
+        if tx is not None:
+            return tx.run(self, topic, partial(publish_in, batches=batches))
         system, count, nbytes = self.system, 0, 0
         for batch in batches:
             count += batch.count
@@ -96,3 +103,7 @@ class Publishing(Face):
         finally:
             system.admission.leave(count, nbytes)
         return published
+
+
+def _state(tx: Transaction | None) -> str:
+    return "persisted" if tx is None else "staged"

@@ -11,13 +11,15 @@ from blockqueue.storage import Published
 
 
 class Receipt:
-    """What a publish returns: the message is on the disk."""
+    """What a publish returns: the message is on the disk, or staged in a transaction."""
 
-    __slots__ = ("_index", "_published")
+    __slots__ = ("_index", "_published", "state")
 
-    def __init__(self, published: Published, index: int) -> None:
+    def __init__(self, published: Published, index: int, state: str = "persisted") -> None:
         self._published = published
         self._index = index
+        #: "persisted", or "staged": it was, if the transaction it was published in commits.
+        self.state = state
 
     @property
     def id(self) -> str:
@@ -47,8 +49,9 @@ class Receipt:
 class Receipts(Sequence[Receipt]):
     """The receipts of ``publish_many``, in the order of the messages, made when looked at."""
 
-    def __init__(self, published: Sequence[Published]) -> None:
+    def __init__(self, published: Sequence[Published], state: str = "persisted") -> None:
         self._published = published
+        self._state = state
         self._ends = list(itertools.accumulate(each.count for each in published))
 
     def __len__(self) -> int:
@@ -57,7 +60,7 @@ class Receipts(Sequence[Receipt]):
     def __iter__(self) -> Iterator[Receipt]:
         for each in self._published:
             for index in range(each.count):
-                yield Receipt(each, index)
+                yield Receipt(each, index, self._state)
 
     @overload
     def __getitem__(self, index: int) -> Receipt: ...
@@ -71,7 +74,7 @@ class Receipts(Sequence[Receipt]):
         index = range(len(self))[index]
         for each in self._published:
             if index < each.count:
-                return Receipt(each, index)
+                return Receipt(each, index, self._state)
             index -= each.count
         raise AssertionError("the index is in range")
 

@@ -46,6 +46,7 @@ from ._errors import (
 )
 from ._expiry import expire, expire_in
 from ._failures import Failure
+from ._foreign import ForeignTx, foreign_transaction
 from ._frames import Body, Envelope, pack_messages
 from ._hints import Hints
 from ._idempotency import Keyed
@@ -207,6 +208,7 @@ __all__ = [
     "Finding",
     "Finished",
     "Forbidden",
+    "ForeignTx",
     "Handle",
     "Hints",
     "IdempotencyConflict",
@@ -292,6 +294,7 @@ __all__ = [
     "finish_runs_in",
     "fire_schedules",
     "fire_schedules_in",
+    "foreign_transaction",
     "limits",
     "live_tokens",
     "look",

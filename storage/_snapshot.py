@@ -81,6 +81,10 @@ class Tx(Snapshot):
         self.helped: set[int] = set()
         self._written: set[tuple[int, int, int]] = set()
 
+    @property
+    def connection(self) -> apsw.Connection:
+        return self._connection
+
     def wrote_block(self, topic_id: int, priority: int, first_seq: int) -> None:
         """Note a block that does not exist for anybody else yet."""
         self._written.add((topic_id, priority, first_seq))

@@ -22,13 +22,7 @@ from ._blocks import BlockCache
 from ._clock import BootClock, Clock, StoredClock
 from ._database import check_place, connect, errors_named
 from ._disk import disk_error
-from ._errors import (
-    BlockQueueError,
-    CommitUnknown,
-    DiskFull,
-    QueueClosed,
-    Unavailable,
-)
+from ._errors import BlockQueueError, CommitUnknown, DiskFull, QueueClosed, Unavailable
 from ._hints import Hints
 from ._lock import FileLock
 from ._schema import RECEIPT_SECRET, migrate, read_meta
@@ -136,6 +130,11 @@ class Store:
         if stored is not None and stored.reach(now_ms):
             self._connection.execute(_SAVE_CLOCK, (stored.pack(),))
 
+    @property
+    def is_mine(self) -> bool:
+        """Whether this thread is inside a transaction, so that it must not wait for another."""
+        return self._owner == threading.get_ident()
+
     @contextmanager
     def transaction(self) -> Iterator[Tx]:
         """Open a write transaction; it commits when the block ends without an exception.
@@ -144,22 +143,21 @@ class Store:
             DiskFull, Unavailable: nothing was written.
             CommitUnknown: the disk failed; the store refuses all further work.
         """
-        me = threading.get_ident()
-        if self._owner == me:
+        if self.is_mine:
             raise RuntimeError("this thread is inside a transaction already: use its tx")
         with self._write_lock:
-            self._check_usable()
-            self._file_lock.acquire()
-            self.hints.count_turn()
-            self._owner = me
+            self.check_usable()
             committing = self._needs_room = False
-            try:
+            try:  # all of it, as Ctrl-C may strike a caller who is on the main thread
+                self._file_lock.acquire()
+                self.hints.count_turn()
+                self._owner = threading.get_ident()
                 self._connection.execute("BEGIN IMMEDIATE")
                 now_ms = self.clock.now_ms()
                 self._tick(now_ms)
                 tx = Tx(self, self._connection, now_ms)
                 yield tx
-                self._check_usable()  # a forked child may have come here with its parent's tx
+                self.check_usable()  # a forked child may have come here with its parent's tx
                 committing = True
                 self._connection.execute("COMMIT")
                 self._committed(tx)
@@ -190,7 +188,8 @@ class Store:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             return None
-        if committing and not isinstance(error, apsw.FullError):
+        # A caller's deferred constraint fails at the commit, and leaves the transaction open.
+        if committing and not isinstance(error, apsw.FullError | apsw.ConstraintError):
             self.failed = CommitUnknown(
                 f"the disk failed at the commit ({error}): the work may have been written or not"
             )
@@ -242,7 +241,7 @@ class Store:
 
     def checkpoint(self) -> None:
         """Move all of the log into the database and empty it."""
-        self._check_usable()
+        self.check_usable()
         self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def _checkpoint(self, mode: int) -> None:
@@ -272,10 +271,10 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[Snapshot]:
         """Open a consistent view for reading. Keep it short: it holds the log's start."""
-        self._check_usable()
+        self.check_usable()
         db = self._readers.get()
         try:
-            self._check_usable()  # again: it may have been closed while this one waited
+            self.check_usable()  # again: it may have been closed while this one waited
             if db is None:
                 db = self._connect_reader()
             connection: apsw.Connection = db.connection()
@@ -308,7 +307,8 @@ class Store:
         """A number that rises with every commit of another process."""
         return self.hints.commits - self._own_commits
 
-    def _check_usable(self) -> None:
+    def check_usable(self) -> None:
+        """Raise if it is closed, or has met an error that only opening it anew can heal."""
         if self.failed is not None:
             raise self.failed
         if self._closed:

@@ -106,7 +106,7 @@ def test_the_worker_runs_until_sigterm(tmp_path: Path) -> None:
         queue.create_topic("cart", ["counter"])
         queue.publish("cart", '{"items": 3}')
     process = subprocess.Popen(
-        [sys.executable, "-u", "-W", "error", "-c", python_with("Worker(")],
+        [sys.executable, "-u", "-W", "error", "-c", python_with("16).run()")],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         text=True,
@@ -119,6 +119,29 @@ def test_the_worker_runs_until_sigterm(tmp_path: Path) -> None:
     with BlockQueue(tmp_path / "queue.db") as queue:
         (status,) = queue.subscribers("cart")
     assert (status.waiting, status.leased) == (0, 0)
+
+
+def test_the_transaction_of_a_worker_runs(tmp_path: Path) -> None:
+    """The row, the mail and the ack are there together."""
+    with BlockQueue(tmp_path / "queue.db") as queue:
+        queue.create_topic("cart", ["created"])
+        queue.create_topic("mail", ["sender"])
+        queue.publish("cart", "a book")
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-W", "error", "-c", python_with("job.complete")],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ordered a book\n"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    with BlockQueue(tmp_path / "queue.db") as queue:
+        assert [each.message for each in queue.claim("mail", "sender")] == ["ordered: a book"]
+        with queue.transaction() as tx:
+            assert tx.execute("SELECT cart FROM orders") == [("a book",)]
 
 
 def test_the_commands_for_operators_run(tmp_path: Path) -> None:

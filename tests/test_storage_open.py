@@ -265,7 +265,7 @@ def test_a_reader_that_waits_for_a_connection_learns_of_the_close(tmp_path: Path
     store = Store(tmp_path / "queue.db")
     waits = threading.Event()
     goes_on = threading.Event()
-    check_usable = store._check_usable
+    check_usable = store.check_usable
     caught: list[BaseException] = []
 
     def check_once_then_wait() -> None:
@@ -280,11 +280,11 @@ def test_a_reader_that_waits_for_a_connection_learns_of_the_close(tmp_path: Path
         except QueueClosed as error:
             caught.append(error)
 
-    store._check_usable = check_once_then_wait  # type: ignore[method-assign]
+    store.check_usable = check_once_then_wait  # type: ignore[method-assign]
     reader = threading.Thread(target=read)
     reader.start()
     assert waits.wait(10)
-    store._check_usable = check_usable  # type: ignore[method-assign]
+    store.check_usable = check_usable  # type: ignore[method-assign]
     store.close()
     goes_on.set()
     reader.join(10)

@@ -19,6 +19,7 @@ from blockqueue.api._options import Subscriber
 from blockqueue.api._receipts import Receipt, Receipts
 from blockqueue.api._schedules import Schedules, ScheduleSpec
 from blockqueue.api._tokens import Tokens
+from blockqueue.api._transaction import Transaction
 from blockqueue.api.queue import BlockQueue
 from blockqueue.storage import (
     AlreadyExists,
@@ -139,6 +140,7 @@ __all__ = [
     "TokenNotFound",
     "Tokens",
     "TopicNotFound",
+    "Transaction",
     "Unauthorized",
     "Unavailable",
     "ValidationError",

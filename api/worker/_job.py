@@ -10,6 +10,7 @@ from typing import Any
 from blockqueue.api._consuming import Consuming
 from blockqueue.api._delivery import Delivery
 from blockqueue.api._durations import Duration, milliseconds
+from blockqueue.api._transaction import Transaction
 from blockqueue.storage import Conflict
 from blockqueue.storage import Delivery as Stored
 
@@ -111,32 +112,45 @@ class Job(Delivery):
 
     # What the handler itself says.
 
-    def ack(self) -> None:
-        with self._completing():
-            self._held.ack()
+    def ack(self, *, tx: Transaction | None = None) -> None:
+        with self._completing(tx):
+            self._held.ack(**_in(tx))
 
-    def nack(self, *, delay: Duration | None = None, error: str = "") -> None:
-        with self._completing():
-            self._held.nack(delay=delay, error=error)
+    def nack(
+        self, *, delay: Duration | None = None, error: str = "", tx: Transaction | None = None
+    ) -> None:
+        with self._completing(tx):
+            self._held.nack(delay=delay, error=error, **_in(tx))
 
     def extend(self, by: Duration) -> None:
         self._held.extend(by)
 
-    def snooze(self, delay: Duration) -> None:
-        with self._completing():
-            self._held.snooze(delay)
+    def snooze(self, delay: Duration, *, tx: Transaction | None = None) -> None:
+        with self._completing(tx):
+            self._held.snooze(delay, **_in(tx))
 
-    def cancel(self, reason: str = "") -> None:
-        with self._completing():
-            self._held.cancel(reason)
+    def cancel(self, reason: str = "", *, tx: Transaction | None = None) -> None:
+        with self._completing(tx):
+            self._held.cancel(reason, **_in(tx))
 
     @contextmanager
-    def _completing(self) -> Iterator[None]:
-        """Take the right to say what becomes of it; return it if that could not be said."""
-        if not self._run.take():
-            raise Conflict(f"job {self.id} has been completed, or given up: {self._run.cause}")
+    def _completing(self, tx: Transaction | None) -> Iterator[None]:
+        """Take the right to say what becomes of it; return it if that could not be said.
+
+        Or if the transaction that says it is rolled back.
+        """
+        run = self._run
+        if not run.take():
+            raise Conflict(f"job {self.id} has been completed, or given up: {run.cause}")
         try:
             yield
         except BaseException:
-            self._run.give_back()
+            run.give_back()
             raise
+        if tx is not None:
+            tx.on_end(lambda committed: None if committed else run.give_back())
+
+
+def _in(tx: Transaction | None) -> dict[str, Transaction]:
+    """Only a queue of this process has transactions."""
+    return {} if tx is None else {"tx": tx}

@@ -1,0 +1,158 @@
+"""A caller's own statements inside one of our transactions, and our verbs beside them."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import apsw
+from playhouse.apsw_ext import APSWDatabase
+
+from ._errors import Conflict, Unavailable, ValidationError
+from ._guard import Guard
+from ._snapshot import Row, Tx
+from ._store import Store
+
+R = TypeVar("R")
+
+# All other writers wait for it.
+OPEN_MS_MAX = 5_000
+
+
+class ForeignTx:
+    """A transaction in the hands of a caller, on the thread that opened it.
+
+    Each use of it checks that it is this thread, that it is not too late, and that SQLite
+    has not rolled it back.
+    """
+
+    def __init__(self, tx: Tx, connection: apsw.Connection) -> None:
+        self._tx = tx
+        self._connection = connection
+        self._thread = threading.get_ident()
+        self._due_ms = tx.now_ms + OPEN_MS_MAX
+        self._ended = False
+        guard = connection.authorizer
+        if not isinstance(guard, Guard):  # to set it anew would expire all that is compiled
+            connection.authorizer = guard = Guard()
+        self._guard = guard
+        guard.watches = True  # all the time but for ours: some is compiled as rows are read
+        #: The topics for which its commit may help somebody who waits.
+        self.topics: set[int] = set()
+
+    @functools.cached_property
+    def database(self) -> APSWDatabase:
+        """It as a database of Peewee's."""
+        return _Database(self, self._connection)
+
+    def execute(self, sql: str, params: Any = ()) -> list[Row]:
+        """Run a caller's statements; return the rows."""
+        try:
+            found: list[Row] = self.cursor().execute(sql, params).fetchall()
+        except apsw.AuthError as error:
+            raise ValidationError(
+                "in a transaction of the queue, statements may not change the queue's own tables, "
+                "begin or end the transaction, attach a file, or make what is temporary"
+            ) from error
+        return found
+
+    def cursor(self) -> _Cursor:
+        return _Cursor(self, self._connection)
+
+    def changes(self) -> int:
+        """Return how many rows the last statement changed."""
+        return self._connection.changes()
+
+    def run(self, verb: Callable[[Tx], R]) -> R:
+        """Run one of our verbs; it has no effect if it raises."""
+        self.check()
+        self._guard.watches = False
+        self._connection.__enter__()  # a savepoint
+        try:
+            value = verb(self._tx)
+        except BaseException as error:
+            if self._connection.in_transaction:  # else SQLite has rolled back all of it
+                self._connection.__exit__(type(error), error, error.__traceback__)
+            raise
+        else:
+            self._connection.__exit__(None, None, None)
+        finally:
+            self._guard.watches = True
+        return value
+
+    def check(self) -> None:
+        """Raise unless it can be used. One that is too late is rolled back at once."""
+        if self._ended:
+            raise Conflict("the transaction has ended")
+        self._tx.store.check_usable()  # a forked child may have come here with its parent's
+        if threading.get_ident() != self._thread:
+            raise Conflict("a transaction is used on the thread that opened it")
+        if not self._connection.in_transaction:
+            raise Unavailable("the transaction has been rolled back; nothing was written")
+        if self._tx.store.clock.now_ms() >= self._due_ms:
+            self._guard.watches = False
+            self._connection.execute("ROLLBACK")
+            raise Unavailable(
+                f"the transaction was open for more than {OPEN_MS_MAX / 1000:g} s, and all others "
+                "waited: it is rolled back, nothing was written"
+            )
+
+    def end(self) -> None:
+        self._ended = True
+        self._guard.watches = False
+
+
+class _Cursor(apsw.Cursor):
+    """Runs a caller's statements.
+
+    Never one of ours that is compiled already: the guard would not be asked again.
+    """
+
+    def __init__(self, foreign: ForeignTx, connection: apsw.Connection) -> None:
+        super().__init__(connection)
+        self._foreign = foreign
+
+    def execute(self, statements: str, bindings: Any = None, **_: Any) -> apsw.Cursor:
+        self._foreign.check()
+        return super().execute(statements, bindings, can_cache=False)
+
+
+class _Database(APSWDatabase):
+    """The transaction as a database of Peewee's. ``atomic`` is a savepoint in it."""
+
+    def __init__(self, foreign: ForeignTx, connection: apsw.Connection) -> None:
+        self._opened = False  # or Peewee would register its functions once more
+        super().__init__(":memory:", thread_safe=False)  # type: ignore[no-untyped-call]
+        self._foreign = foreign
+        self._connection = connection
+        self._opened = True
+        self.push_transaction(self)
+
+    def connection(self) -> apsw.Connection:
+        self._foreign.check()
+        return self._connection
+
+    def cursor(self, *_: Any, **__: Any) -> apsw.Cursor:
+        return self._foreign.cursor()
+
+    def is_closed(self) -> bool:
+        return not self._opened
+
+    def close(self) -> bool:
+        """Leave it open: the connection is the queue's."""
+        return False
+
+
+@contextmanager
+def foreign_transaction(store: Store) -> Iterator[ForeignTx]:
+    """Open a transaction of ``store`` for a caller on this thread; see ``Store.transaction``."""
+    with store.transaction() as tx:
+        foreign = ForeignTx(tx, tx.connection)
+        try:
+            yield foreign
+            foreign.check()  # or SQLite's refusal to commit would look like a failing disk
+        finally:
+            foreign.end()
