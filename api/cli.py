@@ -14,6 +14,7 @@ from .cli_doctor import doctor
 from .cli_retries import retries
 from .cli_serve import serve
 from .cli_token import token
+from .cli_work import work
 
 
 @click.group(
@@ -32,6 +33,7 @@ def main() -> None:
 
 main.add_command(serve)
 main.add_command(retries)
+main.add_command(work)
 main.add_command(token)
 main.add_command(doctor)
 main.add_command(backup)

@@ -1,0 +1,123 @@
+"""``blockqueue work``: a worker from the shell."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import click
+
+from blockqueue.storage import BlockQueueError
+
+
+@click.command()
+@click.argument("handler", metavar="MODULE:HANDLER")
+@click.argument("topic")
+@click.argument("subscriber")
+@click.option(
+    "--db",
+    default="blockqueue.db",
+    show_default=True,
+    envvar="BLOCKQUEUE_DB",
+    type=click.Path(),
+    help="The database file. It must be there.",
+)
+@click.option("--url", envvar="BLOCKQUEUE_URL", help="A server to work for, instead of a file.")
+@click.option("--token", envvar="BLOCKQUEUE_TOKEN", help="The token that the server asks for.")
+@click.option(
+    "--concurrency",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 1000),
+    help="How many jobs are done at once.",
+)
+@click.option("--lease", default="1m", show_default=True, help="How long a job is leased.")
+@click.option("--timeout", help="How long a job may take; without it, as long as it likes.")
+@click.option(
+    "--drain", default="30s", show_default=True, help="How long SIGTERM lets running jobs go on."
+)
+def work(
+    handler: str,
+    topic: str,
+    subscriber: str,
+    db: str,
+    url: str | None,
+    token: str | None,
+    concurrency: int,
+    lease: str,
+    timeout: str | None,
+    drain: str,
+) -> None:
+    """Let a function do the jobs of a subscriber until SIGTERM or Ctrl-C.
+
+    HANDLER is a function in an importable MODULE; the current folder is searched, too. It is
+    called with each message: see ``blockqueue.Worker``.
+    """
+    from blockqueue.worker import Worker
+
+    function = _find(handler)
+    try:
+        with _source(db, url, token) as source:
+            worker = Worker(
+                source,
+                topic,
+                subscriber,
+                function,
+                concurrency=concurrency,
+                lease=lease,
+                timeout=timeout,
+                drain=drain,
+            )
+            click.echo(f"blockqueue works on {topic}/{subscriber} with {handler}")
+            sys.stdout.flush()
+            worker.run()
+    except BlockQueueError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _source(db: str, url: str | None, token: str | None) -> AbstractContextManager[Any]:
+    if url is not None:
+        try:
+            from blockqueue.client import Client
+        except ImportError as error:
+            raise click.ClickException(
+                f"--url needs more: pip install 'blockqueue[client]' ({error})"
+            ) from error
+        return Client(url, token=token)
+    if not os.path.exists(db):
+        raise click.ClickException(
+            f"there is no database {db}: name it with --db, or a server with --url"
+        )
+    from blockqueue.api.queue import BlockQueue
+
+    return BlockQueue(db)
+
+
+def _find(handler: str) -> Callable[..., Any]:
+    """Import a handler by its name. Raises click's errors for people."""
+    module_name, _, path = handler.partition(":")
+    if not module_name or not path:
+        raise click.BadParameter(
+            f"{handler!r} is not of the form module:function", param_hint="MODULE:HANDLER"
+        )
+    sys.path.insert(0, os.getcwd())
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # something that the module itself imports
+        raise click.ClickException(
+            f"there is no module {module_name!r} in {os.getcwd()}, nor among what is installed"
+        ) from error
+    for name in path.split("."):
+        if not hasattr(found, name):
+            raise click.ClickException(f"module {module_name!r} has no {path!r}")
+        found = getattr(found, name)
+    if not callable(found):
+        raise click.ClickException(f"{handler} is not a function")
+    function: Callable[..., Any] = found
+    return function
