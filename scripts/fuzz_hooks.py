@@ -51,3 +51,29 @@ def map_query(context: Any, query: Any) -> Any:
     if context.operation.path.endswith("/claim") and not (query or {}).get("timeout"):
         return {**(query or {}), "timeout": "5ms"}
     return query
+
+
+# Limited in bytes, which a schema can only say in characters.
+_BYTES_MAX = {"idempotency_key": 128, "correlation_id": 255, "name": 150}
+
+
+@schemathesis.hook
+def map_body(context: Any, body: Any) -> Any:
+    """Let no text have more bytes than it may have characters."""
+    for each in _objects(body):
+        for name, most in _BYTES_MAX.items():
+            text = each.get(name)
+            if isinstance(text, str) and len(text) <= most < len(text.encode(errors="ignore")):
+                each[name] = text.encode(errors="ignore")[:most].decode(errors="ignore")
+    return body
+
+
+@schemathesis.hook
+def filter_body(context: Any, body: Any) -> bool:
+    """Leave out a null where the document allows it: it is also made to be what is no date."""
+    return not any("schedule_at" in each and each["schedule_at"] is None for each in _objects(body))
+
+
+def _objects(body: Any) -> list[dict[str, Any]]:
+    found = body if isinstance(body, list) else [body]
+    return [each for each in found if isinstance(each, dict)]
