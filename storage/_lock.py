@@ -31,8 +31,12 @@ class FileLock:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Close the descriptor, which frees the lock unless a forked process shares it."""
-        os.close(self._fd)
-        self._fd = -1
+        """Close the descriptor, which frees the lock unless a forked process shares it.
+
+        Safe to call again.
+        """
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     abandon = close

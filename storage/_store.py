@@ -344,10 +344,9 @@ class Store:
     def before_fork(self) -> bool:
         """Close all connections and hold back whoever wants one, until ``after_fork``.
 
-        SQLite notes a process's locks in its memory. A child that inherits the notes would
-        not take the locks it needs, and lose its log to whoever closes the file last; and a
-        mutex that another thread holds inside SQLite would be held there for ever. False: it
-        could not be done, as this thread is using the store.
+        SQLite notes a process's locks in its memory. A child with those notes would not take
+        the locks it needs, and lose its log to whoever closes last; and a mutex that another
+        thread holds would be held there for ever. False: this thread is using the store.
         """
         if self._owner == threading.get_ident() or not self._write_lock.acquire(timeout=_FORK_S):
             return False
@@ -360,7 +359,8 @@ class Store:
                 self._readers.put(db)
             self._write_lock.release()
             return False
-        self._file_lock.acquire()  # whoever closes last checkpoints
+        if not self._closed:
+            self._file_lock.acquire()  # whoever closes last checkpoints
         try:
             for db in (*taken, self._db):
                 if db is not None:

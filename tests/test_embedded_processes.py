@@ -185,6 +185,32 @@ def test_what_a_child_publishes_after_its_parent_has_closed_is_kept(
         assert status.waiting + status.leased == 3
 
 
+CLOSED = """
+import os, sys
+from blockqueue import BlockQueue
+
+path = sys.argv[1]
+closed = BlockQueue(path)
+closed.create_topic("cart", ["worker"])
+assert closed.close()
+for _ in range(2):  # what a fork leaves locked is met by the next one
+    pid = os.fork()
+    if pid == 0:
+        with BlockQueue(path) as queue:
+            queue.publish("cart", "child")
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    assert status == 0, status
+with BlockQueue(path) as queue:
+    assert len(queue.claim("cart", "worker")) == 2
+"""
+
+
+def test_a_closed_queue_that_is_still_there_harms_no_fork(tmp_path: Path, start: Start) -> None:
+    """It has nothing to close, and nothing to hold."""
+    assert start(CLOSED, tmp_path / "queue.db").end() == ""
+
+
 BUSY = """
 import os, sys, threading
 from blockqueue import BlockQueue

@@ -104,7 +104,7 @@ def test_a_closed_queue_refuses_everything_and_can_be_closed_again(tmp_path: Pat
         with pytest.raises(QueueClosed):
             use()
     assert sorted(each.name for each in tmp_path.iterdir()) == [
-        *("queue.db", "queue.db-hints", "queue.db-lock")
+        *("queue.db", "queue.db-ballast", "queue.db-hints", "queue.db-lock")
     ]
     with BlockQueue(path) as queue:
         assert [each.message for each in claim(queue)] == ["b"]

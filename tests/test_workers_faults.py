@@ -209,7 +209,7 @@ def test_a_worker_that_stops_inside_a_transaction_is_killed_in_time(db: Path) ->
         publish(server, "cart", "from a survivor")
 
         assert time.monotonic() - started < FREE_S
-        assert not is_alive(victim)
+        until(lambda: not is_alive(victim), "the stopped worker has gone")
         until(lambda: len(workers(server)) == 2, "another worker has come")
         assert counters(server, "cart") == (1, 0)  # the transaction was not committed
         sender.close()
