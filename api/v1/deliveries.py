@@ -11,7 +11,7 @@ from blockqueue import storage
 from blockqueue.actors import Claim
 from blockqueue.api._answer import Answer
 from blockqueue.api._delivery import handle_of
-from blockqueue.api._needs import CONSUME, MANAGE, OBSERVE
+from blockqueue.api._needs import CONSUME, OBSERVE
 from blockqueue.storage import (
     DeliveryNotFound,
     Finished,
@@ -162,7 +162,7 @@ def snooze_message(call: Call) -> Answer:
 
 @routes.post(
     _ONE + "/cancel",
-    MANAGE,
+    CONSUME,
     body=bodies.CancelOne,
     body_may_be_empty=True,
     answers={200: bodies.Settled},
