@@ -8,6 +8,7 @@ import msgspec
 
 from blockqueue.storage import BucketEntry, Envelope
 
+from ._cli_rows import printable, span
 from ._receipts import from_ms
 
 _PREVIEW_CHARS = 60
@@ -20,16 +21,16 @@ def row(entry: BucketEntry, now_ms: int) -> str:
     """Return the entry as a row under HEADER."""
     due = "-"
     if entry.due_ms is not None:
-        due = "now" if entry.due_ms <= now_ms else _span(entry.due_ms - now_ms)
+        due = "now" if entry.due_ms <= now_ms else span(entry.due_ms - now_ms)
     body = _text(entry)
     return _COLUMNS.format(
         entry.id,
         entry.state.name.lower(),
         f"{entry.delivery_count}/{entry.failure_count}",
         due,
-        "?" if entry.created_ms is None else _span(now_ms - entry.created_ms),
-        _printable(entry.reason or "", _REASON_CHARS),
-        "(damaged)" if body is None else _printable(body, _PREVIEW_CHARS),
+        "?" if entry.created_ms is None else span(now_ms - entry.created_ms),
+        printable(entry.reason or "", _REASON_CHARS),
+        "(damaged)" if body is None else printable(body, _PREVIEW_CHARS),
     ).rstrip()
 
 
@@ -60,33 +61,11 @@ def shortened(entry: BucketEntry) -> BucketEntry:
     return msgspec.structs.replace(entry, body=body)
 
 
-def _printable(text: str, limit: int) -> str:
-    """Return the start of ``text`` with all that could move the cursor escaped."""
-    shown = "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode()
-        for char in text[: limit + 1]
-    )
-    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
-
-
 def _text(entry: BucketEntry) -> str | None:
     payload = entry.body.payload if isinstance(entry.body, Envelope) else entry.body
     if isinstance(payload, bytes):
         return payload[: 4 * _PREVIEW_CHARS].decode(errors="backslashreplace")
     return payload
-
-
-def _span(ms: int) -> str:
-    """Write a duration with its two largest units."""
-    seconds = max(0, ms) // 1000
-    for unit, size, below, part in (
-        ("d", 86400, "h", 3600),
-        ("h", 3600, "m", 60),
-        ("m", 60, "s", 1),
-    ):
-        if seconds >= size:
-            return f"{seconds // size}{unit}{seconds % size // part}{below}"
-    return f"{seconds}s"
 
 
 def _time(ms: int | None) -> str | None:

@@ -9,32 +9,50 @@ import click
 
 import blockqueue
 
-from .cli_backup import backup, restore
-from .cli_doctor import doctor
-from .cli_retries import retries
-from .cli_serve import serve
-from .cli_token import token
-from .cli_work import work
+from ._cli_group import Lazy, Program
+
+_COMMANDS = {
+    "serve": Lazy(".cli_serve", "serve", "Serve the queue over HTTP."),
+    "topic": Lazy(".cli_topic", "topic", "Make, list, show, delete and pause topics."),
+    "subscriber": Lazy(".cli_subscriber", "subscriber", "Add, list, delete and pause subscribers."),
+    "publish": Lazy(".cli_publish", "publish", "Publish messages: words, lines or files."),
+    "consume": Lazy(".cli_consume", "consume", "Print messages, or run a command for each."),
+    "work": Lazy(".cli_work", "work", "Let a Python function handle messages."),
+    "retries": Lazy(".cli_retries", "retries", "List, replay or drop what failed."),
+    "token": Lazy(".cli_token", "token", "Make, list and revoke tokens."),
+    "doctor": Lazy(".cli_doctor", "doctor", "Look whether a database is whole."),
+    "backup": Lazy(".cli_backup", "backup", "Copy a database while it is used."),
+    "restore": Lazy(".cli_backup", "restore", "Put a backup in a database's place."),
+}
+_SERVERS = frozenset({"serve", "work"})
+
+_EPILOG = """
+\b
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict,
+5 unavailable (try later), 130 interrupted. doctor has its own.
+"""
 
 
 @click.group(
-    context_settings={"auto_envvar_prefix": "BLOCKQUEUE", "help_option_names": ["-h", "--help"]}
+    cls=Program,
+    lazy=_COMMANDS,
+    epilog=_EPILOG,
+    context_settings={
+        "auto_envvar_prefix": "BLOCKQUEUE",
+        "help_option_names": ["-h", "--help"],
+    },
 )
 @click.version_option(blockqueue.__version__, prog_name="blockqueue")
-def main() -> None:
-    """A durable publish/subscribe message queue in one SQLite file."""
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """A durable publish/subscribe message queue in one SQLite file.
+
+    Every option can be set in the environment: BLOCKQUEUE_DB, BLOCKQUEUE_URL,
+    BLOCKQUEUE_PUBLISH_PRIORITY.
+    """
     logging.basicConfig(
         stream=sys.stderr,
-        level=logging.INFO,
+        level=logging.INFO if ctx.invoked_subcommand in _SERVERS else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
     logging.getLogger("pykka").setLevel(logging.WARNING)
-
-
-main.add_command(serve)
-main.add_command(retries)
-main.add_command(work)
-main.add_command(token)
-main.add_command(doctor)
-main.add_command(backup)
-main.add_command(restore)

@@ -51,7 +51,7 @@ from ._frames import Body, Envelope, pack_messages
 from ._hints import Hints
 from ._idempotency import Keyed
 from ._ids import MessageRef, delivery_id, message_id, parse_id, public_id
-from ._lists import DeliveryView, active_page, dead_page
+from ._lists import DeliveryView, active_page, dead_page, oldest_ms
 from ._lock import FileLock
 from ._occurrences import fire_schedules, fire_schedules_in, run_schedule_now, run_schedule_now_in
 from ._pages import After, Page, page_of
@@ -64,6 +64,7 @@ from ._retention import (
     purge_step_in,
     vacuum_step_in,
 )
+from ._retries import nominal_delay_ms
 from ._schedule_runs import (
     RunsLook,
     RunStatus,
@@ -304,6 +305,8 @@ __all__ = [
     "message_status",
     "next_delete_ms",
     "next_schedule_ms",
+    "nominal_delay_ms",
+    "oldest_ms",
     "pack_messages",
     "page_of",
     "parse_id",

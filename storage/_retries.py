@@ -36,12 +36,18 @@ def retry_delay_ms(subscriber: Subscriber, first_seq: int, failures: int) -> int
     chance, so that a failure does not tear a run into one row per message.
     """
     top = float(subscriber.retry_max_ms)
-    try:
-        growth = subscriber.retry_multiplier ** (failures - 1)
-    except OverflowError:
-        growth = top
-    base = min(subscriber.retry_initial_ms * growth, top)
+    base = nominal_delay_ms(subscriber, failures)
     said = f"{subscriber.id},{first_seq},{failures}".encode()
     drawn = int.from_bytes(hashlib.blake2b(said, digest_size=8).digest(), "big") / 2**64
     spread = 1 + subscriber.retry_jitter * (2 * drawn - 1)
     return round(min(base * spread, top))
+
+
+def nominal_delay_ms(subscriber: Subscriber, failures: int) -> float:
+    """Return the delay before retry number ``failures``, without its jitter."""
+    top = float(subscriber.retry_max_ms)
+    try:
+        growth = subscriber.retry_multiplier ** (failures - 1)
+    except OverflowError:
+        growth = top
+    return min(subscriber.retry_initial_ms * growth, top)

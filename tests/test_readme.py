@@ -174,6 +174,23 @@ def test_the_token_commands_run(tmp_path: Path) -> None:
         )
 
 
+def test_the_session_at_the_terminal_runs(tmp_path: Path) -> None:
+    """In a shell, in order: what is published is printed, and handed to the command."""
+    (session,) = [text for kind, text in BLOCKS if kind == "" and "topic create jobs" in text]
+    done = subprocess.run(
+        ["sh", "-ec", session.replace("blockqueue ", f"{sys.executable} -m blockqueue ")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.startswith("made topic 'jobs' with worker\n")
+    assert "\nresize cat.png\n" in done.stdout
+    assert len(re.findall(r"^[123] is message [0-9a-f-]{36}$", done.stdout, re.MULTILINE)) == 3
+    assert done.stdout.splitlines()[-1].split()[:5] == ["jobs", "worker", "no", "0", "0"]
+
+
 def test_every_option_of_the_server_is_in_the_table() -> None:
     """The table names each option, its environment variable and default, and no other."""
     from blockqueue.api.cli_serve import serve

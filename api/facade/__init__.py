@@ -9,80 +9,104 @@ with BlockQueue("queue.db") as queue:
         delivery.ack()
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from blockqueue.api._bucket import Bucket
-from blockqueue.api._delivery import Delivery
-from blockqueue.api._durations import Duration
-from blockqueue.api._messages import Message
-from blockqueue.api._options import Subscriber
-from blockqueue.api._receipts import Receipt, Receipts
-from blockqueue.api._schedules import Schedules, ScheduleSpec
-from blockqueue.api._tokens import Tokens
-from blockqueue.api._transaction import Transaction
-from blockqueue.api.queue import BlockQueue
-from blockqueue.storage import (
-    AlreadyExists,
-    BackPressure,
-    BlockQueueError,
-    CommitUnknown,
-    Conflict,
-    CorruptBlock,
-    DatabaseError,
-    DatabaseUnusable,
-    DeliveryNotFound,
-    DeliveryStatus,
-    DeliveryView,
-    DiskFull,
-    Failure,
-    Finished,
-    Forbidden,
-    IdempotencyConflict,
-    LeaseLost,
-    ManualClock,
-    MessageNotFound,
-    MessageStatus,
-    NewerSchema,
-    NewToken,
-    NoSubscribers,
-    NotFound,
-    Page,
-    Paused,
-    QueueClosed,
-    RateLimited,
-    Refused,
-    Schedule,
-    ScheduleNotFound,
-    ScheduleRun,
-    StaleVersion,
-    State,
-    SubscriberNotFound,
-    SubscriberStatus,
-    Token,
-    TokenLimits,
-    TokenNotFound,
-    TopicNotFound,
-    Unauthorized,
-    Unavailable,
-    ValidationError,
-    Withdrawn,
-)
-
 if TYPE_CHECKING:
+    from blockqueue.api._bucket import Bucket
+    from blockqueue.api._delivery import Delivery
+    from blockqueue.api._durations import Duration
+    from blockqueue.api._messages import Message
+    from blockqueue.api._options import Subscriber
+    from blockqueue.api._receipts import Receipt, Receipts
+    from blockqueue.api._schedules import Schedules, ScheduleSpec
+    from blockqueue.api._tokens import Tokens
+    from blockqueue.api._transaction import Transaction
+    from blockqueue.api.queue import BlockQueue
+    from blockqueue.storage import (
+        AlreadyExists,
+        BackPressure,
+        BlockQueueError,
+        CommitUnknown,
+        Conflict,
+        CorruptBlock,
+        DatabaseError,
+        DatabaseUnusable,
+        DeliveryNotFound,
+        DeliveryStatus,
+        DeliveryView,
+        DiskFull,
+        Failure,
+        Finished,
+        Forbidden,
+        IdempotencyConflict,
+        LeaseLost,
+        ManualClock,
+        MessageNotFound,
+        MessageStatus,
+        NewerSchema,
+        NewToken,
+        NoSubscribers,
+        NotFound,
+        Page,
+        Paused,
+        QueueClosed,
+        RateLimited,
+        Refused,
+        Schedule,
+        ScheduleNotFound,
+        ScheduleRun,
+        StaleVersion,
+        State,
+        SubscriberNotFound,
+        SubscriberStatus,
+        Token,
+        TokenLimits,
+        TokenNotFound,
+        TopicNotFound,
+        Unauthorized,
+        Unavailable,
+        ValidationError,
+        Withdrawn,
+    )
     from blockqueue.worker import Cancel, Job, RetryAfter, Worker, WorkerGroup, WorkerStats
 
 __version__ = "0.1.0"
 
-# Those who only publish need not load what runs workers.
-_WORKER = frozenset({"Cancel", "Job", "RetryAfter", "Worker", "WorkerGroup", "WorkerStats"})
+# Each name is loaded when it is first asked for, with what it needs and no more: the command
+# line is quick to answer, and those who only publish load nothing that runs workers.
+_WORKER = ("Cancel", "Job", "RetryAfter", "Worker", "WorkerGroup", "WorkerStats")
+_API = {
+    "BlockQueue": "queue",
+    "Bucket": "_bucket",
+    "Delivery": "_delivery",
+    "Duration": "_durations",
+    "Message": "_messages",
+    "Receipt": "_receipts",
+    "Receipts": "_receipts",
+    "ScheduleSpec": "_schedules",
+    "Schedules": "_schedules",
+    "Subscriber": "_options",
+    "Tokens": "_tokens",
+    "Transaction": "_transaction",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WORKER:
+    if name not in __all__:
         raise AttributeError(f"module 'blockqueue' has no attribute {name!r}")
-    from blockqueue import worker
+    module = "blockqueue.storage"
+    if name in _WORKER:
+        module = "blockqueue.worker"
+    elif name in _API:
+        module = f"blockqueue.api.{_API[name]}"
+    found = getattr(import_module(module), name)
+    globals()[name] = found
+    return found
 
-    return getattr(worker, name)
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))
 
 
 __all__ = [

@@ -1,0 +1,160 @@
+"""The queue that a command works on: a file, or a server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+from click.core import ParameterSource
+
+from ._cli_group import NOT_FOUND, USAGE, Failed
+
+if TYPE_CHECKING:
+    from blockqueue import BlockQueue
+    from blockqueue.client import Client
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DB = click.option(
+    "--db",
+    default="blockqueue.db",
+    show_default=True,
+    envvar="BLOCKQUEUE_DB",
+    type=click.Path(),
+    help="The database file.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line.")
+_URL = click.option("--url", envvar="BLOCKQUEUE_URL", help="A server's address, instead of --db.")
+_TOKEN_FILE = click.option(
+    "--token-file",
+    envvar="BLOCKQUEUE_TOKEN_FILE",
+    type=click.Path(),
+    help="A file with the token for the server; else BLOCKQUEUE_TOKEN.",
+)
+_TYPED = ParameterSource.COMMANDLINE
+# The weakest first.
+_STRENGTH = (
+    ParameterSource.DEFAULT,
+    ParameterSource.DEFAULT_MAP,
+    ParameterSource.ENVIRONMENT,
+    _TYPED,
+)
+_FRESH_S = 10.0
+
+
+class Source:
+    """Where a command finds its queue. The stronger of ``--db`` and ``--url`` is meant."""
+
+    def __init__(self, db: str, url: str | None, token_file: str | None) -> None:
+        self.db = db
+        self.url = url
+        self._token_file = token_file
+
+    @contextmanager
+    def opened(self, *, make: bool = False) -> Iterator[BlockQueue | Client]:
+        """Open the queue; ``make`` the file if it is missing. Errors name what is nearest."""
+        if self.url is None:
+            with self.file(make=make) as queue:
+                yield queue
+            return
+        try:
+            from blockqueue.client import Client
+        except ImportError as error:
+            raise Failed(f"--url needs more: {error}") from error
+        from blockqueue.client import ServerUnreachable
+
+        with Client(self.url, self._token(), timeout=_FRESH_S) as client:
+            try:
+                with _helpful(client):
+                    yield client
+            except ServerUnreachable as error:
+                raise ServerUnreachable(
+                    f"{error}. Is a server running at {self.url}? `blockqueue serve` starts one; "
+                    "without --url, commands work on the file --db"
+                ) from error
+
+    @contextmanager
+    def file(self, what: str | None = None, *, make: bool = False) -> Iterator[BlockQueue]:
+        """Open the file; ``what``: the command that can't do without."""
+        if self.url is not None:
+            raise click.UsageError(f"{what or 'this'} reads the file itself: give --db, not --url")
+        if not make:
+            check_file(self.db)
+        from blockqueue import BlockQueue
+
+        with BlockQueue(self.db) as queue, _helpful(queue):
+            yield queue
+
+    def _token(self) -> str | None:
+        if self._token_file is None:
+            return os.environ.get("BLOCKQUEUE_TOKEN") or None
+        try:
+            with open(self._token_file, encoding="ascii") as file:
+                return file.read().strip()
+        except (OSError, UnicodeError) as error:
+            raise Failed(f"cannot read the token: {error}", USAGE) from error
+
+
+def source_options(command: F) -> F:
+    """Add ``--db``, ``--url`` and ``--token-file``; the command gets them as ``source``."""
+
+    @click.pass_context
+    def run(
+        ctx: click.Context, /, db: str, url: str | None, token_file: str | None, **rest: Any
+    ) -> Any:
+        db_strength, url_strength = [_STRENGTH.index(_source(ctx, name)) for name in ("db", "url")]
+        if url is not None and db_strength == url_strength == _STRENGTH.index(_TYPED):
+            raise click.UsageError("choose one of --db and --url")
+        meant = None if db_strength > url_strength else url
+        return command(source=Source(db, meant, token_file), **rest)
+
+    wrapped: Any = DB(_URL(_TOKEN_FILE(update_wrapper(run, command))))
+    return cast(F, wrapped)
+
+
+def _source(ctx: click.Context, name: str) -> ParameterSource:
+    return ctx.get_parameter_source(name) or ParameterSource.DEFAULT
+
+
+def check_file(path: str) -> None:
+    """Refuse to make a database out of a typing error."""
+    hint = f"; `blockqueue topic create NAME --subscriber NAME --db {path}` makes one"
+    if not os.path.isfile(path):
+        raise Failed(f"there is no database {path}{hint}", USAGE)
+    if os.path.getsize(path) == 0:
+        raise Failed(f"{path} is empty, not a database{hint}", USAGE)
+
+
+@contextmanager
+def _helpful(queue: BlockQueue | Client) -> Iterator[None]:
+    """Name the nearest topic or subscriber to one that does not exist."""
+    from blockqueue.storage import BlockQueueError, SubscriberNotFound, TopicNotFound
+
+    params = click.get_current_context().params
+    try:
+        yield
+    except (TopicNotFound, SubscriberNotFound) as error:
+        topic, subscriber = params.get("topic"), params.get("subscriber")
+        try:
+            if isinstance(error, TopicNotFound) and topic is not None:
+                raise not_found("topic", topic, queue.topics()) from error
+            if isinstance(error, SubscriberNotFound) and topic and subscriber is not None:
+                names = [each.name for each in queue.subscribers(topic)]
+                raise not_found("subscriber", subscriber, names) from error
+        except BlockQueueError:  # who may not list the topics is told what was wrong
+            raise error from None
+        raise
+
+
+def not_found(kind: str, name: str, names: list[str]) -> Failed:
+    """Return the error for a name that is none of ``names``."""
+    text = f"there is no {kind} {name!r}"
+    if not names:
+        return Failed(f"{text}; there is no {kind} at all", NOT_FOUND)
+    nearest = get_close_matches(name, names, n=1, cutoff=0.0)
+    return Failed(f"{text}; the nearest is {nearest[0]!r}", NOT_FOUND)

@@ -1,0 +1,137 @@
+"""The command line begins quickly, and explains mistakes in one line with a stable exit code."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from blockqueue.api import cli
+
+from .cli_helpers import Shell, orders, shell
+from .http_server import child_environment
+
+__all__ = ["orders", "shell"]
+
+_LOADED = """
+import sys
+{}
+print(*sorted(sys.modules))
+"""
+
+
+def loaded_by(program: str) -> set[str]:
+    """Return the modules that a fresh Python has loaded after a program."""
+    done = subprocess.run(
+        [sys.executable, "-c", _LOADED.format(program)],
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_importing_the_package_loads_neither_http_nor_the_command_line() -> None:
+    """Who embeds a queue does not pay for a server, a client, a worker or a terminal."""
+    loaded = loaded_by("from blockqueue import BlockQueue, Subscriber, ScheduleSpec")
+    assert "apsw" in loaded  # what must be there is, so this looks at the right thing
+    assert not loaded & {"falcon", "waitress", "httpx2", "click", "tqdm", "blockqueue.worker"}
+    assert not {name for name in loaded if name.startswith("blockqueue.api.cli")}
+
+
+def test_importing_the_bare_package_loads_next_to_nothing() -> None:
+    loaded = loaded_by("import blockqueue; blockqueue.__version__")
+    ours = {name for name in loaded if name.startswith("blockqueue")}
+    assert ours == {"blockqueue"}
+    assert "apsw" not in loaded
+
+
+def test_every_public_name_can_be_loaded() -> None:
+    """Each is found where it is said to be, and listed for those who look around."""
+    import blockqueue
+
+    for name in blockqueue.__all__:
+        assert getattr(blockqueue, name) is not None
+        assert name in dir(blockqueue)
+    with pytest.raises(AttributeError, match="no attribute 'BlockQeue'"):
+        _ = blockqueue.BlockQeue  # pyright: ignore
+
+
+def test_help_loads_no_command_and_no_queue() -> None:
+    """It is asked for often, and answers at once."""
+    program = (
+        "from blockqueue.api.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit: pass"
+    )
+    loaded = loaded_by(program)
+    ours = {name for name in loaded if name.startswith("blockqueue")}
+    assert ours == {
+        "blockqueue",
+        "blockqueue.api",
+        "blockqueue.api._cli_group",
+        "blockqueue.api.cli",
+    }
+    assert not loaded & {"apsw", "peewee", "pykka", "falcon", "waitress", "httpx2", "tqdm"}
+
+
+@pytest.mark.parametrize("name", list(cli.main.commands))
+def test_every_command_explains_itself(shell: Shell, name: str) -> None:
+    """Its line in the list of commands does not promise what the command is not."""
+    shown = shell.ok(name, "--help")
+    assert shown.startswith("Usage: ")
+    assert len(shown.splitlines()) > 5
+    assert cli.main.commands[name].get_short_help_str(100) in shell.ok("--help")
+
+
+def test_a_mistake_is_answered_with_the_nearest_name(orders: Shell) -> None:
+    assert "Did you mean 'topic'?" in orders.fails(2, "topc")
+    assert "Did you mean '--priority'?" in orders.fails(2, "publish", "--prio", "1", "orders", "x")
+    assert orders.fails(3, "publish", "order", "x") == (
+        "Error: there is no topic 'order'; the nearest is 'orders'\n"
+    )
+    assert orders.fails(3, "consume", "orders", "wroker") == (
+        "Error: there is no subscriber 'wroker'; the nearest is 'worker'\n"
+    )
+
+
+def test_a_missing_file_says_what_to_do_and_is_not_made(shell: Shell) -> None:
+    said = shell.fails(2, "topic", "list")
+    assert f"there is no database {shell.db}; `blockqueue topic create" in said
+    assert not shell.db.exists()
+    shell.db.touch()
+    assert f"{shell.db} is empty" in shell.fails(2, "publish", "orders", "x")
+
+
+def test_a_missing_server_says_what_to_do(tmp_path: Path) -> None:
+    away = Shell(tmp_path, url="http://127.0.0.1:1")
+    said = away.fails(5, "topic", "list")
+    assert "no connection to http://127.0.0.1:1" in said
+    assert "`blockqueue serve` starts one" in said
+
+
+def test_the_stronger_of_file_and_server_is_meant(orders: Shell) -> None:
+    """What is typed is stronger than the environment; typing both is a mistake."""
+    db = str(orders.db)
+    orders.env = {"BLOCKQUEUE_URL": "http://127.0.0.1:1"}
+    assert "orders" in orders.ok("topic", "list", "--db", db)
+    said = orders.fails(2, "topic", "list", "--db", db, "--url", "http://127.0.0.1:1")
+    assert "choose one of --db and --url" in said
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (2, ["topic", "create", "a/b", "--subscriber", "s"]),
+        (2, ["topic", "create", "t", "--subscriber", "s", "--visibility", "3 days"]),
+        (4, ["topic", "create", "orders", "--subscriber", "s"]),
+        (3, ["topic", "show", "nothing"]),
+        (4, ["subscriber", "add", "orders", "worker"]),
+    ],
+)
+def test_exit_codes_say_what_kind_of_mistake_it_was(
+    orders: Shell, code: int, words: list[str]
+) -> None:
+    orders.fails(code, *words)
