@@ -14,6 +14,7 @@ from blockqueue.storage import BlockQueueError, ValidationError
 
 from ._listener import address_of, listen
 from ._listening import Access
+from ._service_manager import ServiceManager
 from ._supervisor import Supervisor, SupervisorFailed
 from ._worker_link import Link
 from .server import Server, obey_supervisor, stop_on_signals
@@ -34,14 +35,14 @@ class ServingFailed(Exception):
     """The server could not start, or had to stop. The text says why."""
 
 
-def serve_alone(site: Site, on_serving: Callable[[str], None]) -> None:
+def serve_alone(site: Site, on_serving: Callable[[str], None], manager: ServiceManager) -> None:
     """Serve in this process; ``on_serving`` is told the address. Raises ServingFailed."""
 
     def begin(server: Server, listener: socket.socket) -> None:
         stop_on_signals(server)
         on_serving(address_of(site.host, listener))
 
-    _serve(site, partial(_listen, site), begin)
+    _serve(site, partial(_listen, site), begin, manager)
 
 
 def serve_as_worker(link: Link, site: Site) -> None:
@@ -52,18 +53,20 @@ def serve_as_worker(link: Link, site: Site) -> None:
         link.tell_ready()
 
     try:
-        _serve(site, lambda: link.listener, begin)
+        _serve(site, lambda: link.listener, begin, ServiceManager(None))
     except ServingFailed as error:
         link.tell_failed(str(error))
         raise
 
 
-def supervise(site: Site, workers: int, on_serving: Callable[[str], None]) -> None:
+def supervise(
+    site: Site, workers: int, on_serving: Callable[[str], None], manager: ServiceManager
+) -> None:
     """Serve in ``workers`` other processes. Raises ServingFailed."""
     with _listen(site) as listener:
         on_ready = partial(on_serving, address_of(site.host, listener))
         try:
-            Supervisor(workers, listener, os.path.abspath(site.db), on_ready).run()
+            Supervisor(workers, listener, os.path.abspath(site.db), on_ready, manager).run()
         except SupervisorFailed as error:
             raise ServingFailed(str(error)) from error
 
@@ -79,6 +82,7 @@ def _serve(
     site: Site,
     listener_of: Callable[[], socket.socket],
     begin: Callable[[Server, socket.socket], None],
+    manager: ServiceManager,
 ) -> None:
     fatal: list[BlockQueueError] = []
     servers: list[Server] = []
@@ -103,7 +107,8 @@ def _serve(
             app,
             listener,
             threads=site.threads,
-            on_stop=queue.drain,
+            on_stop=partial(_begin_end, queue, manager),
+            on_turn=manager.tell_alive,
             polls_max=site.polls_max,
         )
     except ValidationError as error:
@@ -121,3 +126,8 @@ def _serve(
         raise ServingFailed(f"stopped: {fatal[0]}")
     if not (answered and closed):
         raise ServingFailed("stopped before everything in flight had ended")
+
+
+def _begin_end(queue: BlockQueue, manager: ServiceManager) -> None:
+    manager.tell_stopping()
+    queue.drain()

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 from ._lock_watch import LockWatch
+from ._service_manager import ServiceManager
 from ._worker_process import Worker
 
 logger = logging.getLogger("blockqueue")
@@ -68,10 +69,16 @@ class Supervisor:
     """
 
     def __init__(
-        self, count: int, listener: socket.socket, db: str, on_serving: Callable[[], None]
+        self,
+        count: int,
+        listener: socket.socket,
+        db: str,
+        on_serving: Callable[[], None],
+        manager: ServiceManager,
     ) -> None:
         self._listener = listener
         self._db = db
+        self._manager = manager
         self._on_serving: Callable[[], None] | None = on_serving
         self._seats = [_Seat(number) for number in range(1, count + 1)]
         #: Known once the first worker is ready: only then are there files to look at.
@@ -96,6 +103,7 @@ class Supervisor:
                     self._fill_seats()
                     self._replace_next()
                     self._kill_the_stuck()
+                    self._manager.tell_alive()
             finally:
                 for worker in self._workers():
                     worker.kill()
@@ -147,6 +155,7 @@ class Supervisor:
 
     def _stop(self) -> None:
         self._stopping = True
+        self._manager.tell_stopping()
         self._to_replace.clear()
         self._listener.close()
         for worker in self._workers():

@@ -129,23 +129,27 @@ def serve(
         raise click.UsageError("--insecure-no-auth and --auth required exclude each other")
     # Imported here: a command that needs no server starts without one.
     from ._listening import Access
+    from ._service_manager import ServiceManager
     from ._serving import ServingFailed, Site, serve_alone, serve_as_worker, supervise
     from ._worker_link import Link
 
     def on_serving(address: str) -> None:
-        click.echo(f"blockqueue serves {os.path.abspath(db)} on {address}")
+        text = f"serves {os.path.abspath(db)} on {address}"
+        click.echo(f"blockqueue {text}")
         sys.stdout.flush()
+        manager.tell_ready(text)
 
     access = Access("off" if insecure_no_auth else auth, admin_token_file, audit_log)
     site = Site(db, host, port, threads, max_polls, access)
     link = Link.inherited()
+    manager = ServiceManager.inherited()
     try:
         if link is not None:
             serve_as_worker(link, site)
         elif workers == 1:
-            serve_alone(site, on_serving)
+            serve_alone(site, on_serving, manager)
         else:
-            supervise(site, workers, on_serving)
+            supervise(site, workers, on_serving, manager)
     except ServingFailed as error:
         if link is not None:
             sys.exit(1)  # the supervisor says why

@@ -49,6 +49,7 @@ class Server:
     server's loop; requests are handled on ``threads`` others. ``stop`` may be called from
     anywhere, a signal handler too.
 
+    ``on_turn`` is called by the loop, at least once a second: nobody hears of one that hangs.
     ``polls_max`` is how many long polls may wait at once; None: three quarters of the
     connections, and more than that is a ValidationError. ``patience`` is with slow clients.
     """
@@ -60,6 +61,7 @@ class Server:
         *,
         threads: int,
         on_stop: Callable[[], None],
+        on_turn: Callable[[], None] | None = None,
         polls_max: int | None = None,
         patience: Patience | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -67,6 +69,7 @@ class Server:
         self._clock = clock
         self._looked = clock()
         self._on_stop = on_stop
+        self._on_turn = on_turn or (lambda: None)
         self._stopping = threading.Event()
         self._map: dict[int, Any] = {}
         self._connections_max = _raise_descriptor_limit()
@@ -100,6 +103,7 @@ class Server:
         """Serve until ``stop``, then let what is in flight end. True: all of it has."""
         while not self._stopping.is_set():
             self.turn(1.0)
+            self._on_turn()
         return self._drain()
 
     def turn(self, timeout: float) -> None:
@@ -131,6 +135,7 @@ class Server:
         deadline = time.monotonic() + _DRAIN_S
         while (busy := self._busy()) and time.monotonic() < deadline:
             wasyncore.loop(timeout=0.05, use_poll=True, map=self._map, count=1)
+            self._on_turn()
         self._server.task_dispatcher.shutdown(timeout=1)
         for channel in list(self._server.active_channels.values()):
             channel.cut()
