@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from blockqueue import BlockQueue
     from blockqueue.client import Client
 
+    #: A file's queue or a server's: the same methods.
+    Queue = BlockQueue | Client
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 DB = click.option(
@@ -56,7 +59,7 @@ class Source:
         self._token_file = token_file
 
     @contextmanager
-    def opened(self, *, make: bool = False) -> Iterator[BlockQueue | Client]:
+    def opened(self, *, make: bool = False) -> Iterator[Queue]:
         """Open the queue; ``make`` the file if it is missing. Errors name what is nearest."""
         if self.url is None:
             with self.file(make=make) as queue:
@@ -131,7 +134,7 @@ def check_file(path: str) -> None:
 
 
 @contextmanager
-def _helpful(queue: BlockQueue | Client) -> Iterator[None]:
+def _helpful(queue: Queue) -> Iterator[None]:
     """Name the nearest topic or subscriber to one that does not exist."""
     from blockqueue.storage import BlockQueueError, SubscriberNotFound, TopicNotFound
 

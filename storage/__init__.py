@@ -118,6 +118,7 @@ from ._status import (
     message_status,
 )
 from ._store import Store
+from ._tail import Logged, Places, log_ends, read_on
 from ._tokens import (
     NewToken,
     Token,
@@ -215,6 +216,7 @@ __all__ = [
     "IdempotencyConflict",
     "Keyed",
     "LeaseLost",
+    "Logged",
     "Look",
     "ManualClock",
     "MessageNotFound",
@@ -228,6 +230,7 @@ __all__ = [
     "Outcome",
     "Page",
     "Paused",
+    "Places",
     "Position",
     "Published",
     "QueueClosed",
@@ -298,6 +301,7 @@ __all__ = [
     "foreign_transaction",
     "limits",
     "live_tokens",
+    "log_ends",
     "look",
     "look_at_runs",
     "mark_step_in",
@@ -323,6 +327,7 @@ __all__ = [
     "publish_in",
     "purge_runs_in",
     "purge_step_in",
+    "read_on",
     "restore",
     "revoke_token_in",
     "run_page",

@@ -8,6 +8,7 @@ import os
 import pty
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from click.testing import CliRunner, Result
 
 from blockqueue.api.cli import main
 
-from .http_server import child_environment
+from .http_server import child_environment, serving
 
 PATIENCE_S = 30.0
 
@@ -78,6 +79,7 @@ class Terminal:
 
     def __init__(self) -> None:
         self.master, self.slave = pty.openpty()
+        termios.tcsetwinsize(self.slave, (24, 100))
         self.seen = b""
 
     def read_until(self, text: str) -> str:
@@ -107,3 +109,13 @@ def orders(shell: Shell) -> Shell:
     """A shell whose queue has the topic ``orders`` with the subscriber ``worker``."""
     shell.ok("topic", "create", "orders", "--subscriber", "worker", "--max-attempts", "2")
     return shell
+
+
+@pytest.fixture(params=["file", "server"])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shell]:
+    """A shell on a file, and one on a server."""
+    if request.param == "file":
+        yield Shell(tmp_path)
+        return
+    with serving(tmp_path / "queue.db") as server:
+        yield Shell(tmp_path, url=f"http://127.0.0.1:{server.port}")

@@ -87,7 +87,7 @@ def test_every_command_explains_itself(shell: Shell, name: str) -> None:
 
 
 def test_a_mistake_is_answered_with_the_nearest_name(orders: Shell) -> None:
-    assert "Did you mean 'topic'?" in orders.fails(2, "topc")
+    assert "Did you mean 'publish'?" in orders.fails(2, "publsh")
     assert "Did you mean '--priority'?" in orders.fails(2, "publish", "--prio", "1", "orders", "x")
     assert orders.fails(3, "publish", "order", "x") == (
         "Error: there is no topic 'order'; the nearest is 'orders'\n"

@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 
 from blockqueue import BlockQueue
 
-from .cli_helpers import Shell, orders, shell
-from .http_server import serving
+from .cli_helpers import Shell, either, shell
 
-__all__ = ["orders", "shell"]
-
-
-@pytest.fixture(params=["file", "server"])
-def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shell]:
-    """A shell on a file, and one on a server."""
-    if request.param == "file":
-        yield Shell(tmp_path)
-        return
-    with serving(tmp_path / "queue.db") as server:
-        yield Shell(tmp_path, url=f"http://127.0.0.1:{server.port}")
+__all__ = ["either", "shell"]
 
 
 def test_a_topic_from_its_making_to_its_end(either: Shell) -> None:

@@ -176,7 +176,8 @@ def test_the_token_commands_run(tmp_path: Path) -> None:
 
 def test_the_session_at_the_terminal_runs(tmp_path: Path) -> None:
     """In a shell, in order: what is published is printed, and handed to the command."""
-    (session,) = [text for kind, text in BLOCKS if kind == "" and "topic create jobs" in text]
+    parts = [text for kind, text in BLOCKS if kind == "" and " jobs " in text]
+    session = "".join(parts)
     done = subprocess.run(
         ["sh", "-ec", session.replace("blockqueue ", f"{sys.executable} -m blockqueue ")],
         cwd=tmp_path,
@@ -188,7 +189,11 @@ def test_the_session_at_the_terminal_runs(tmp_path: Path) -> None:
     assert done.stdout.startswith("made topic 'jobs' with worker\n")
     assert "\nresize cat.png\n" in done.stdout
     assert len(re.findall(r"^[123] is message [0-9a-f-]{36}$", done.stdout, re.MULTILINE)) == 3
-    assert done.stdout.splitlines()[-1].split()[:5] == ["jobs", "worker", "no", "0", "0"]
+    assert len(parts) == 2
+    assert len(re.findall(r"^jobs +worker +no +0 +0 +0 +-$", done.stdout, re.MULTILINE)) == 2
+    assert "\nresize cat.png\n1\n2\n3\n" in done.stdout
+    assert "made schedule 'nightly': next at 20" in done.stdout
+    assert done.stdout.endswith("replayed 0\n")
 
 
 def test_every_option_of_the_server_is_in_the_table() -> None:
