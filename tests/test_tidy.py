@@ -17,7 +17,7 @@ FUNCTION_LINES_MAX = 70
 LINE_COLUMNS_MAX = 100
 
 PACKAGES = sorted(path for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
-SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
+SCRIPTS = sorted(path for name in ("examples", "scripts") for path in (ROOT / name).glob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 EVERYTHING = [*PACKAGES, *SCRIPTS, *TESTS]
 
