@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 from importlib import import_module
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import click
+
+if TYPE_CHECKING:
+    from blockqueue.storage import BlockQueueError
 
 FAILED, USAGE, NOT_FOUND, CONFLICT, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 4, 5, 130
 
@@ -72,15 +75,21 @@ class Program(click.Group):
             _fail(error)
 
 
+def failed(error: BlockQueueError) -> Failed:
+    """Return what a command fails with that has met ``error``."""
+    from blockqueue.storage import CommitUnknown, DatabaseError
+
+    # Nobody knows if it was done, or the file is broken: "try later" would be the wrong advice.
+    if isinstance(error, CommitUnknown | DatabaseError):
+        return Failed(str(error))
+    return Failed(str(error), _EXIT_CODES.get(error.status, FAILED))
+
+
 def _fail(error: Exception) -> NoReturn:
-    from blockqueue.storage import BlockQueueError, CommitUnknown
+    from blockqueue.storage import BlockQueueError
 
     if isinstance(error, OSError) and error.errno != errno.EPIPE:
         raise Failed(str(error)) from error
-    if not isinstance(error, BlockQueueError):
-        raise error
-    # Nobody knows if it was done: "try later" would be the wrong advice.
-    unknown = isinstance(error, CommitUnknown)
-    raise Failed(
-        str(error), FAILED if unknown else _EXIT_CODES.get(error.status, FAILED)
-    ) from error
+    if isinstance(error, BlockQueueError):
+        raise failed(error) from error
+    raise error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 import click
@@ -27,6 +28,10 @@ _COMMANDS = {
     "retries": Lazy(".cli_retries", "retries", "List, replay or drop what failed."),
     "token": Lazy(".cli_token", "token", "Make, list and revoke tokens."),
     "doctor": Lazy(".cli_doctor", "doctor", "Look whether a database is whole."),
+    "config": Lazy(".cli_config", "config", "Check and show what options are set to."),
+    "completion": Lazy(".cli_completion", "completion", "Print the completion for a shell."),
+    "bench": Lazy(".cli_bench", "bench", "Measure what a queue does on this disk."),
+    "version": Lazy(".cli_version", "version", "Print this program's version and its parts'."),
     "backup": Lazy(".cli_backup", "backup", "Copy a database while it is used."),
     "restore": Lazy(".cli_backup", "restore", "Put a backup in a database's place."),
 }
@@ -49,12 +54,19 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict,
     },
 )
 @click.version_option(blockqueue.__version__, prog_name="blockqueue")
+@click.option(
+    "--config",
+    envvar="BLOCKQUEUE_CONFIG",
+    type=click.Path(),
+    help="A TOML file with options; else blockqueue.toml, if it is there.",
+)
 @click.pass_context
-def main(ctx: click.Context) -> None:
+def main(ctx: click.Context, config: str | None) -> None:
     """A durable publish/subscribe message queue in one SQLite file.
 
-    Every option can be set in the environment: BLOCKQUEUE_DB, BLOCKQUEUE_URL,
-    BLOCKQUEUE_PUBLISH_PRIORITY.
+    Every option can be set in the environment (BLOCKQUEUE_DB, BLOCKQUEUE_URL,
+    BLOCKQUEUE_PUBLISH_PRIORITY) and in a TOML file. What is typed is stronger than the
+    environment, and that is stronger than the file.
     """
     logging.basicConfig(
         stream=sys.stderr,
@@ -62,3 +74,15 @@ def main(ctx: click.Context) -> None:
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
     logging.getLogger("pykka").setLevel(logging.WARNING)
+    if (config is not None or os.path.isfile("blockqueue.toml")) and ctx.invoked_subcommand:
+        _configure(ctx, config, ctx.invoked_subcommand)
+
+
+def _configure(ctx: click.Context, given: str | None, name: str) -> None:
+    """Take options from the file; ``config`` itself says what is wrong with it."""
+    from ._cli_config import Config, find
+
+    path = find(given)
+    if path is not None and name not in {"config", "completion", "version"}:
+        assert isinstance(ctx.command, Program)
+        ctx.default_map = {name: Config(ctx.command, path).defaults(name)}

@@ -10,6 +10,9 @@ from tqdm import tqdm
 from blockqueue import storage
 from blockqueue.storage import AlreadyExists, BlockQueueError
 
+from ._cli_rows import say
+from ._cli_source import JSON
+
 _MIB = 1024 * 1024
 
 
@@ -29,7 +32,8 @@ def _refused(error: BlockQueueError) -> click.ClickException:
     type=click.FloatRange(0, min_open=True),
     help="At most so many MiB a second.",
 )
-def backup(file: str, db: str, force: bool, rate: float) -> None:
+@JSON
+def backup(file: str, db: str, force: bool, rate: float, as_json: bool) -> None:
     """Copy the database to FILE while it is used, and check the copy.
 
     Nobody who publishes or consumes is held up. FILE appears when the copy is whole.
@@ -46,14 +50,16 @@ def backup(file: str, db: str, force: bool, rate: float) -> None:
             )
     except BlockQueueError as error:
         raise _refused(error) from error
-    click.echo(f"{file}: {nbytes / _MIB:.1f} MiB, checked")
+    said = f"{file}: {nbytes / _MIB:.1f} MiB, checked"
+    say({"file": file, "bytes": nbytes}, as_json, said)
 
 
 @click.command()
 @click.argument("file", type=click.Path())
 @click.option("--db", default="blockqueue.db", show_default=True, envvar="BLOCKQUEUE_DB")
 @click.option("--force", is_flag=True, help="Replace a database that is there; it is kept.")
-def restore(file: str, db: str, force: bool) -> None:
+@JSON
+def restore(file: str, db: str, force: bool, as_json: bool) -> None:
     """Put the backup FILE in the place of the database. Stop the server before.
 
     What was published after the backup is gone, what was acknowledged after it comes again,
@@ -63,6 +69,7 @@ def restore(file: str, db: str, force: bool) -> None:
         kept = storage.restore(file, db, overwrite=force)
     except BlockQueueError as error:
         raise _refused(error) from error
-    if kept is not None:
+    if kept is not None and not as_json:
         click.echo(f"the database that was there is kept: {kept}")
-    click.echo(f"{db} is what {file} was")
+    said = {"db": db, "file": file, "kept": None if kept is None else str(kept)}
+    say(said, as_json, f"{db} is what {file} was")

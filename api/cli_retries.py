@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from difflib import get_close_matches
 from itertools import islice
-from typing import NoReturn
 
 import click
 import msgspec
@@ -20,6 +17,8 @@ from blockqueue import storage
 from blockqueue.storage import BlockQueueError, BucketEntry, MessageRef, State
 
 from ._cli_audit import AUDIT_LOG, audited
+from ._cli_group import NOT_FOUND, Failed, failed
+from ._cli_source import check_file, not_found
 from ._durations import milliseconds
 from ._retries_view import HEADER, record, row, shortened
 from .queue import BlockQueue
@@ -60,10 +59,6 @@ def _ids(
             raise click.BadParameter(f"{text!r} is not the id of a message or a delivery")
         found.append((text, ref))
     return found
-
-
-class _NoDatabase(click.ClickException):
-    exit_code = 2
 
 
 class Pace:
@@ -141,9 +136,13 @@ def _wanted_ids(
     """Check the names and whose the ids are; return the ids by their place."""
     with queue.system.reading() as snapshot:
         topics = {each.name: each for each in storage.topics(snapshot)}
-        found = topics.get(topic) or _unknown("topic", topic, topics)
+        if topic not in topics:
+            raise not_found("topic", topic, list(topics))
+        found = topics[topic]
         names = {each.name: each for each in storage.subscribers(snapshot, found.id)}
-        owner = names.get(subscriber) or _unknown("subscriber", subscriber, names)
+        if subscriber not in names:
+            raise not_found("subscriber", subscriber, list(names))
+        owner = names[subscriber]
     wanted = {}
     for text, ref in ids:
         if ref.owner != (owner.id if ref.is_delivery else found.id):
@@ -151,12 +150,6 @@ def _wanted_ids(
             raise click.ClickException(f"{text} does not belong to {kind}")
         wanted[ref.priority, ref.seq] = ref.tag, text
     return wanted
-
-
-def _unknown(kind: str, name: str, names: Iterable[str]) -> NoReturn:
-    nearest = get_close_matches(name, names, n=1, cutoff=0.0)
-    hint = f"the nearest is {nearest[0]!r}" if nearest else f"there is no {kind} at all"
-    raise click.ClickException(f"there is no {kind} {name!r}; {hint}")
 
 
 class _Work(msgspec.Struct):
@@ -257,14 +250,6 @@ def _check_options(action: str | None, both: bool, dry_run: bool, rate: float | 
         raise click.UsageError("--dry-run and --rate go with --replay or --drop")
 
 
-def check_database(path: str) -> None:
-    """Refuse to make a database out of a typing error."""
-    if not os.path.isfile(path):
-        raise _NoDatabase(f"there is no database {path}")
-    if os.path.getsize(path) == 0:
-        raise _NoDatabase(f"{path} is empty, not a database")
-
-
 @click.command()
 @click.argument("topic")
 @click.argument("subscriber")
@@ -308,7 +293,7 @@ def retries(
     """
     action = "replay" if replay else "drop" if drop else None
     _check_options(action, replay and drop, dry_run, rate)
-    check_database(db)
+    check_file(db)
     try:
         with BlockQueue(db) as queue:
             wanted = _wanted_ids(queue, topic, subscriber, ids)
@@ -324,6 +309,6 @@ def retries(
                     _do(work, chosen, rate, yes)
             if choice.wanted and limit is None:
                 missing = ", ".join(text for _, text in choice.wanted.values())
-                raise click.ClickException(f"not among them: {missing}")
+                raise Failed(f"not among them: {missing}", NOT_FOUND)
     except BlockQueueError as failure:
-        raise click.ClickException(str(failure)) from failure
+        raise failed(failure) from failure

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,8 +13,8 @@ import click
 from blockqueue.storage import BlockQueueError, Token, TokenLimits
 
 from ._cli_audit import AUDIT_LOG, audited
+from ._cli_source import check_file
 from ._durations import milliseconds
-from .cli_retries import check_database
 from .queue import BlockQueue
 
 _DAYS = re.compile(r"(\d{1,6})d", re.ASCII)
@@ -82,7 +81,7 @@ def create(
     Limits hold in each server process. Without any, nothing is limited.
     """
     limits = TokenLimits(requests_per_second, bytes_per_second, polls, in_flight)
-    with _opened(db) as queue, audited(audit_log, "token create", token=name):
+    with BlockQueue(db) as queue, audited(audit_log, "token create", token=name):
         made = queue.tokens.create(name, scopes, expires=expires, limits=limits)
     if as_json:
         click.echo(json.dumps({"id": made.id, "name": name, "token": made.secret}))
@@ -95,8 +94,8 @@ def create(
 @_options
 def list_(db: str, as_json: bool) -> None:
     """List all tokens that were ever made, without their secrets."""
-    check_database(db)
-    with _opened(db) as queue:
+    check_file(db)
+    with BlockQueue(db) as queue:
         now_ms = queue.system.clock.now_ms()
         found = queue.tokens.list()
     if not as_json:
@@ -111,22 +110,13 @@ def list_(db: str, as_json: bool) -> None:
 @AUDIT_LOG
 def revoke(name: str, db: str, as_json: bool, audit_log: str | None) -> None:
     """Make a token worthless. Every running server refuses it within a second."""
-    check_database(db)
-    with _opened(db) as queue, audited(audit_log, "token revoke", token=name):
+    check_file(db)
+    with BlockQueue(db) as queue, audited(audit_log, "token revoke", token=name):
         number = queue.tokens.revoke(name)
     if as_json:
         click.echo(json.dumps({"id": number, "name": name, "state": "revoked"}))
     else:
         click.echo(f"revoked {name!r}")
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[BlockQueue]:
-    try:
-        with BlockQueue(path) as queue:
-            yield queue
-    except BlockQueueError as error:
-        raise click.ClickException(str(error)) from error
 
 
 def _row(found: Token, now_ms: int) -> str:

@@ -26,6 +26,7 @@ from pathlib import Path
 import apsw
 import bench_auth
 import bench_backlog
+import bench_cli
 import bench_client
 import bench_delivery
 import bench_http
@@ -63,6 +64,7 @@ ROWS: dict[str, Callable[[Bench], list[Figure]]] = {
     "counters": bench_delivery.counters,
     "delayed": bench_delivery.delayed,
     "worker": bench_worker.worker,
+    "help": bench_cli.help_and_import,
 }
 
 NOTES = """

@@ -89,6 +89,7 @@ from ._schedules import (
     update_schedule,
     update_schedule_in,
 )
+from ._schema import VERSION as SCHEMA_VERSION
 from ._scopes import ACTIONS, ALL, CONSUME, MANAGE, OBSERVE, PUBLISH, Scope, parse_scope
 from ._settle import (
     Ack,
@@ -178,6 +179,7 @@ __all__ = [
     "OK",
     "PUBLISH",
     "RATE_BYTES_S",
+    "SCHEMA_VERSION",
     "WARNING",
     "Ack",
     "After",

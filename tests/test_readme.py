@@ -196,6 +196,19 @@ def test_the_session_at_the_terminal_runs(tmp_path: Path) -> None:
     assert done.stdout.endswith("replayed 0\n")
 
 
+def test_the_configuration_is_right(tmp_path: Path) -> None:
+    """Its check finds nothing to say against the file as it is printed."""
+    ((_, text),) = [block for block in BLOCKS if block[0] == "toml"]
+    (tmp_path / "blockqueue.toml").write_text(text)
+    run = partial(
+        subprocess.run, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=True
+    )
+    program = [sys.executable, "-m", "blockqueue"]
+    assert "3 options" in run([*program, "config", "check"]).stdout
+    shown = run([*program, "config", "show", "serve"]).stdout
+    assert re.search(r"^port +9000 +blockqueue.toml$", shown, re.MULTILINE)
+
+
 def test_every_option_of_the_server_is_in_the_table() -> None:
     """The table names each option, its environment variable and default, and no other."""
     from blockqueue.api.cli_serve import serve

@@ -270,7 +270,7 @@ def test_an_error_midway_says_how_far_it_came(
     monkeypatch.setattr(Bucket, "replay", failing)
     done = crowded.run("--replay", "--error", "crowd")
 
-    assert (done.exit_code, done.stdout) == (1, "replayed 200 of 450 messages\n")
+    assert (done.exit_code, done.stdout) == (5, "replayed 200 of 450 messages\n")
     assert done.stderr == "Error: no room on the disk\n"
 
 

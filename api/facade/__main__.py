@@ -2,4 +2,4 @@
 
 from blockqueue.api.cli import main
 
-main()
+main(prog_name="blockqueue")
