@@ -39,6 +39,29 @@ _TOKEN_FILE = click.option(
     type=click.Path(),
     help="A file with the token for the server; else BLOCKQUEUE_TOKEN.",
 )
+
+
+def _names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the name of a topic, or of a subscriber, from the file."""
+    db = ctx.params.get("db")
+    if ctx.params.get("url") is not None or db is None or not os.path.isfile(db):
+        return []
+    from blockqueue import BlockQueue, BlockQueueError
+
+    try:
+        with BlockQueue(db) as queue:
+            if param.name == "topic":
+                found = queue.topics()
+            else:
+                found = [each.name for each in queue.subscribers(ctx.params["topic"])]
+    except BlockQueueError:
+        return []  # a shell that completes is no place for errors
+    return [name for name in found if name.startswith(incomplete)]
+
+
+TOPIC = click.argument("topic", shell_complete=_names)
+SUBSCRIBER = click.argument("subscriber", shell_complete=_names)
+
 _TYPED = ParameterSource.COMMANDLINE
 # The weakest first.
 _STRENGTH = (
@@ -90,7 +113,9 @@ class Source:
             check_file(self.db)
         from blockqueue import BlockQueue
 
-        with BlockQueue(self.db) as queue, _helpful(queue):
+        from ._cli_lock import lock_watched
+
+        with lock_watched(self.db), BlockQueue(self.db) as queue, _helpful(queue):
             yield queue
 
     def _token(self) -> str | None:

@@ -19,7 +19,7 @@ from ._cli_exec import Run
 from ._cli_group import FAILED
 from ._cli_options import duration
 from ._cli_signals import Interrupts
-from ._cli_source import JSON, Source, source_options
+from ._cli_source import JSON, SUBSCRIBER, TOPIC, Source, source_options
 from ._durations import milliseconds
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ _PASSES = (Paused, Unavailable, BackPressure, CommitUnknown)
 
 
 @click.command()
-@click.argument("topic")
-@click.argument("subscriber")
+@TOPIC
+@SUBSCRIBER
 @click.option("--exec", "command", help="Run this by sh for each, the message on its input.")
 @click.option("--follow", "-f", is_flag=True, help="Go on when there is nothing.")
 @click.option("--limit", type=click.IntRange(min=1), help="End after so many.")

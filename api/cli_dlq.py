@@ -14,7 +14,7 @@ from blockqueue.storage import State
 from ._cli_group import NOT_FOUND, Failed
 from ._cli_options import LIMIT, YES, confirm
 from ._cli_rows import say, table
-from ._cli_source import JSON, Source, source_options
+from ._cli_source import JSON, SUBSCRIBER, TOPIC, Source, source_options
 from ._cli_views import pages, view_record
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ def dlq() -> None:
 
 
 @dlq.command("list")
-@click.argument("topic")
-@click.argument("subscriber")
+@TOPIC
+@SUBSCRIBER
 @LIMIT
 @source_options
 @JSON
@@ -49,8 +49,8 @@ def list_(source: Source, topic: str, subscriber: str, limit: int, as_json: bool
 
 
 @dlq.command()
-@click.argument("topic")
-@click.argument("subscriber")
+@TOPIC
+@SUBSCRIBER
 @click.argument("ids", nargs=-1)
 @_ALL
 @source_options
@@ -66,8 +66,8 @@ def replay(
 
 
 @dlq.command()
-@click.argument("topic")
-@click.argument("subscriber")
+@TOPIC
+@SUBSCRIBER
 @click.argument("ids", nargs=-1)
 @_ALL
 @YES

@@ -8,15 +8,15 @@ import click
 
 from ._cli_options import LIMIT
 from ._cli_rows import table
-from ._cli_source import JSON, Source, source_options
+from ._cli_source import JSON, SUBSCRIBER, TOPIC, Source, source_options
 from ._cli_views import pages, view_record
 
 _COLUMNS = ("id", "status", "delivery_count", "visible_at", "message")
 
 
 @click.command()
-@click.argument("topic")
-@click.argument("subscriber")
+@TOPIC
+@SUBSCRIBER
 @LIMIT
 @source_options
 @JSON

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ._cli_group import USAGE, Failed
 from ._cli_options import HEADERS, duration
-from ._cli_source import JSON, Source, source_options
+from ._cli_source import JSON, TOPIC, Source, source_options
 
 if TYPE_CHECKING:
     from blockqueue import BlockQueue, Message
@@ -36,7 +36,7 @@ def _at(ctx: click.Context, param: click.Parameter, value: str | None) -> dateti
 
 
 @click.command()
-@click.argument("topic")
+@TOPIC
 @click.argument("messages", nargs=-1)
 @click.option("--file", "files", multiple=True, type=click.Path(), help="One message. Repeatable.")
 @click.option(

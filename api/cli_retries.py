@@ -18,7 +18,7 @@ from blockqueue.storage import BlockQueueError, BucketEntry, MessageRef, State
 
 from ._cli_audit import AUDIT_LOG, audited
 from ._cli_group import NOT_FOUND, Failed, failed
-from ._cli_source import check_file, not_found
+from ._cli_source import SUBSCRIBER, TOPIC, check_file, not_found
 from ._durations import milliseconds
 from ._retries_view import HEADER, record, row, shortened
 from .queue import BlockQueue
@@ -251,8 +251,8 @@ def _check_options(action: str | None, both: bool, dry_run: bool, rate: float | 
 
 
 @click.command()
-@click.argument("topic")
-@click.argument("subscriber")
+@TOPIC
+@SUBSCRIBER
 @click.option("--db", default="blockqueue.db", show_default=True, envvar="BLOCKQUEUE_DB")
 @click.option("--state", type=click.Choice(list(_STATES)), default="all", show_default=True)
 @click.option("--older-than", "older_ms", callback=_age, metavar="DURATION", help=_OLDER)

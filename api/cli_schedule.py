@@ -11,7 +11,7 @@ from blockqueue import Schedule, ScheduleSpec
 
 from ._cli_options import HEADERS, LIMIT, YES, confirm
 from ._cli_rows import say, table
-from ._cli_source import JSON, Source, not_found, source_options
+from ._cli_source import JSON, TOPIC, Source, not_found, source_options
 from ._cli_views import pages, run_record, schedule_record
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def schedule() -> None:
 
 
 @schedule.command()
-@click.argument("topic")
+@TOPIC
 @click.argument("name")
 @click.argument("cron")
 @click.argument("message")
@@ -50,7 +50,7 @@ def create(source: Source, topic: str, as_json: bool, **spec: Any) -> None:
 
 
 @schedule.command("list")
-@click.argument("topic")
+@TOPIC
 @source_options
 @JSON
 def list_(source: Source, topic: str, as_json: bool) -> None:
@@ -61,7 +61,7 @@ def list_(source: Source, topic: str, as_json: bool) -> None:
 
 
 @schedule.command()
-@click.argument("topic")
+@TOPIC
 @click.argument("name")
 @source_options
 @JSON
@@ -80,7 +80,7 @@ def show(source: Source, topic: str, name: str, as_json: bool) -> None:
 
 
 @schedule.command()
-@click.argument("topic")
+@TOPIC
 @click.argument("name")
 @click.option("--cron")
 @click.option("--message")
@@ -109,7 +109,7 @@ def update(
 
 
 @schedule.command()
-@click.argument("topic")
+@TOPIC
 @click.argument("name")
 @source_options
 @JSON
@@ -121,7 +121,7 @@ def pause(source: Source, topic: str, name: str, as_json: bool) -> None:
 
 
 @schedule.command()
-@click.argument("topic")
+@TOPIC
 @click.argument("name")
 @source_options
 @JSON
@@ -133,7 +133,7 @@ def resume(source: Source, topic: str, name: str, as_json: bool) -> None:
 
 
 @schedule.command("run-now")
-@click.argument("topic")
+@TOPIC
 @click.argument("name")
 @click.option("--force", is_flag=True, help="Even while the previous run is unfinished.")
 @source_options
@@ -146,7 +146,7 @@ def run_now(source: Source, topic: str, name: str, force: bool, as_json: bool) -
 
 
 @schedule.command()
-@click.argument("topic")
+@TOPIC
 @click.argument("name")
 @LIMIT
 @source_options
@@ -159,7 +159,7 @@ def runs(source: Source, topic: str, name: str, limit: int, as_json: bool) -> No
 
 
 @schedule.command()
-@click.argument("topic")
+@TOPIC
 @click.argument("name")
 @YES
 @source_options

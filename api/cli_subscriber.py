@@ -8,7 +8,7 @@ import click
 
 from ._cli_options import YES, confirm, retry_options, subscriber_of, subscriber_options
 from ._cli_rows import say, span, table
-from ._cli_source import JSON, Source, source_options
+from ._cli_source import JSON, SUBSCRIBER, TOPIC, Source, source_options
 from ._cli_status import COLUMNS, statuses
 
 _PREVIEWED = 100
@@ -20,7 +20,7 @@ def subscriber() -> None:
 
 
 @subscriber.command()
-@click.argument("topic")
+@TOPIC
 @click.argument("subscriber")
 @subscriber_options
 @source_options
@@ -34,7 +34,7 @@ def add(source: Source, topic: str, subscriber: str, as_json: bool, **options: A
 
 
 @subscriber.command("list")
-@click.argument("topic")
+@TOPIC
 @source_options
 @JSON
 def list_(source: Source, topic: str, as_json: bool) -> None:
@@ -45,8 +45,8 @@ def list_(source: Source, topic: str, as_json: bool) -> None:
 
 
 @subscriber.command()
-@click.argument("topic")
-@click.argument("subscriber")
+@TOPIC
+@SUBSCRIBER
 @YES
 @source_options
 @JSON
@@ -60,8 +60,8 @@ def delete(source: Source, topic: str, subscriber: str, yes: bool, as_json: bool
 
 
 @subscriber.command()
-@click.argument("topic")
-@click.argument("subscriber")
+@TOPIC
+@SUBSCRIBER
 @source_options
 @JSON
 def pause(source: Source, topic: str, subscriber: str, as_json: bool) -> None:
@@ -73,8 +73,8 @@ def pause(source: Source, topic: str, subscriber: str, as_json: bool) -> None:
 
 
 @subscriber.command()
-@click.argument("topic")
-@click.argument("subscriber")
+@TOPIC
+@SUBSCRIBER
 @source_options
 @JSON
 def resume(source: Source, topic: str, subscriber: str, as_json: bool) -> None:

@@ -11,14 +11,14 @@ import click
 from blockqueue import storage
 
 from ._cli_rows import time_of
-from ._cli_source import JSON, Source, source_options
+from ._cli_source import JSON, TOPIC, Source, source_options
 from ._cli_views import body_record
 
 _LOOK_S = 0.25
 
 
 @click.command()
-@click.argument("topic")
+@TOPIC
 @click.option("--all", "every", is_flag=True, help="Begin with all that is kept.")
 @click.option("--limit", type=click.IntRange(min=1), help="End after so many.")
 @click.option("--no-follow", is_flag=True, help="End when there is no more.")

@@ -8,7 +8,7 @@ import click
 
 from ._cli_options import YES, confirm, duration, subscriber_of, subscriber_options
 from ._cli_rows import say, span, table, time_of
-from ._cli_source import JSON, Source, source_options
+from ._cli_source import JSON, TOPIC, Source, source_options
 from ._cli_status import COLUMNS, statuses
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def list_(source: Source, as_json: bool) -> None:
 
 
 @topic.command()
-@click.argument("topic")
+@TOPIC
 @source_options
 @JSON
 def show(source: Source, topic: str, as_json: bool) -> None:
@@ -80,7 +80,7 @@ def show(source: Source, topic: str, as_json: bool) -> None:
 
 
 @topic.command()
-@click.argument("topic")
+@TOPIC
 @YES
 @source_options
 @JSON
@@ -94,7 +94,7 @@ def delete(source: Source, topic: str, yes: bool, as_json: bool) -> None:
 
 
 @topic.command()
-@click.argument("topic")
+@TOPIC
 @source_options
 @JSON
 def pause(source: Source, topic: str, as_json: bool) -> None:
@@ -105,7 +105,7 @@ def pause(source: Source, topic: str, as_json: bool) -> None:
 
 
 @topic.command()
-@click.argument("topic")
+@TOPIC
 @source_options
 @JSON
 def resume(source: Source, topic: str, as_json: bool) -> None:

@@ -35,7 +35,7 @@ def completed(words: str, folder: Path) -> list[str]:
         timeout=PATIENCE_S,
         check=True,
     )
-    return [line.split(",", 1)[1] for line in done.stdout.splitlines()]
+    return [line.split(",", 1)[1] for line in done.stdout.splitlines() if line]
 
 
 def test_commands_and_options_are_completed(tmp_path: Path) -> None:
@@ -43,6 +43,17 @@ def test_commands_and_options_are_completed(tmp_path: Path) -> None:
     assert set(completed("blockqueue topic ", tmp_path)) >= {"create", "delete", "pause"}
     assert completed("blockqueue publish --corr", tmp_path) == ["--correlation-id"]
     assert completed("blockqueue schedule create --time", tmp_path) == ["--timezone"]
+
+
+def test_names_are_completed_from_the_file(shell: Shell) -> None:
+    shell.ok("topic", "create", "orders", "--subscriber", "worker", "--subscriber", "mail")
+    shell.ok("topic", "create", "other", "--subscriber", "worker")
+    db = f"--db {shell.db}"
+    assert completed(f"blockqueue publish {db} or", shell.folder) == ["orders"]
+    assert completed(f"blockqueue consume {db} orders w", shell.folder) == ["worker"]
+    assert completed(f"blockqueue consume {db} nothing w", shell.folder) == []
+    assert completed("blockqueue publish --db missing or", shell.folder) == []
+    assert not (shell.folder / "missing").exists()
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")

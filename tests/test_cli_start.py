@@ -10,7 +10,7 @@ import pytest
 
 from blockqueue.api import cli
 
-from .cli_helpers import Shell, orders, shell
+from .cli_helpers import PATIENCE_S, Shell, ended, orders, shell
 from .http_server import child_environment
 
 __all__ = ["orders", "shell"]
@@ -19,6 +19,15 @@ _LOADED = """
 import sys
 {}
 print(*sorted(sys.modules))
+"""
+
+
+_HOLD = """
+import fcntl, sys
+file = open(sys.argv[1])
+fcntl.flock(file, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
 """
 
 
@@ -110,6 +119,30 @@ def test_a_missing_server_says_what_to_do(tmp_path: Path) -> None:
     said = away.fails(5, "topic", "list")
     assert "no connection to http://127.0.0.1:1" in said
     assert "`blockqueue serve` starts one" in said
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="the system does not tell")
+def test_who_waits_for_a_lock_is_told_who_holds_it(orders: Shell) -> None:
+    """And goes on as soon as it is free; a short command says nothing."""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, f"{orders.db}-lock"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with ended(holder):
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        process = orders.start("publish", "orders", "x", stderr=subprocess.PIPE)
+        with ended(process):
+            assert process.stderr is not None
+            said = process.stderr.readline()
+            assert f"process {holder.pid} (" in said
+            assert f"the write lock of {orders.db}" in said
+            assert f"kill -9 {holder.pid}" in said
+            holder.kill()
+            _, rest = process.communicate(timeout=PATIENCE_S)
+        assert (process.returncode, rest) == (0, "")
 
 
 def test_the_stronger_of_file_and_server_is_meant(orders: Shell) -> None:
