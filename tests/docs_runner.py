@@ -9,6 +9,7 @@ anything. Comments that no reader sees say the rest:
 - ``<!-- stop -->``: Ctrl-C for the last one that was started so. It must end well.
 - ``<!-- setup … -->``: shell that is run first, for what the page takes for granted.
 - ``<!-- not run: why -->``: the next block is only read.
+- ``<!-- made by: what -->``: nothing here is to be done.
 """
 
 from __future__ import annotations
@@ -197,7 +198,7 @@ class Runner:
             self._shell(part.text, where)
         elif part.order == "background" or (part.order == "not run" and part.text.strip(": \n")):
             return part.order
-        else:
+        elif part.order != "made by":
             raise PageFailed(f"{where}: {part.order!r} is no order, or gives no reason")
         return ""
 
