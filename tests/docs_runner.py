@@ -144,7 +144,8 @@ class Background:
             code = self._process.wait(PATIENCE_S)
         finally:
             self.kill()
-        if code != 0:
+        # 130: Ctrl-C came before it had begun to work.
+        if code != 0 and (number, code) != (signal.SIGINT, 130):
             raise PageFailed(f"{where}: it ended with {code}: {''.join(self.lines)}")
 
     def kill(self) -> None:
