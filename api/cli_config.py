@@ -12,8 +12,6 @@ from ._cli_group import USAGE, Failed, Program
 from ._cli_rows import say, table
 from ._cli_source import JSON, not_found
 
-_SECRET = frozenset({"token"})
-
 
 @click.group()
 def config() -> None:
@@ -76,8 +74,6 @@ def _record(ctx: click.Context, key: str, option: click.Option, path: str | None
     value, source = option.consume_value(ctx, {})
     if source == ParameterSource.DEFAULT:
         value = option.default if isinstance(option.default, str | int | float) else None
-    elif key in _SECRET:
-        value = "…"
     by = {
         ParameterSource.ENVIRONMENT: "the environment",
         ParameterSource.DEFAULT_MAP: path,

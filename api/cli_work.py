@@ -6,28 +6,18 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import click
 
-from blockqueue.storage import BlockQueueError
+from ._cli_options import duration
+from ._cli_source import SUBSCRIBER, TOPIC, Source, source_options
 
 
 @click.command()
 @click.argument("handler", metavar="MODULE:HANDLER")
-@click.argument("topic")
-@click.argument("subscriber")
-@click.option(
-    "--db",
-    default="blockqueue.db",
-    show_default=True,
-    envvar="BLOCKQUEUE_DB",
-    type=click.Path(),
-    help="The database file. It must be there.",
-)
-@click.option("--url", envvar="BLOCKQUEUE_URL", help="A server to work for, instead of a file.")
-@click.option("--token", envvar="BLOCKQUEUE_TOKEN", help="The token that the server asks for.")
+@TOPIC
+@SUBSCRIBER
 @click.option(
     "--concurrency",
     default=1,
@@ -35,18 +25,25 @@ from blockqueue.storage import BlockQueueError
     type=click.IntRange(1, 1000),
     help="How many jobs are done at once.",
 )
-@click.option("--lease", default="1m", show_default=True, help="How long a job is leased.")
-@click.option("--timeout", help="How long a job may take; without it, as long as it likes.")
 @click.option(
-    "--drain", default="30s", show_default=True, help="How long SIGTERM lets running jobs go on."
+    "--lease", default="1m", type=duration, show_default=True, help="How long a job is leased."
 )
+@click.option(
+    "--timeout", type=duration, help="How long a job may take; without it, as long as it likes."
+)
+@click.option(
+    "--drain",
+    default="30s",
+    type=duration,
+    show_default=True,
+    help="How long SIGTERM lets running jobs go on.",
+)
+@source_options
 def work(
+    source: Source,
     handler: str,
     topic: str,
     subscriber: str,
-    db: str,
-    url: str | None,
-    token: str | None,
     concurrency: int,
     lease: str,
     timeout: str | None,
@@ -60,41 +57,20 @@ def work(
     from blockqueue.worker import Worker
 
     function = _find(handler)
-    try:
-        with _source(db, url, token) as source:
-            worker = Worker(
-                source,
-                topic,
-                subscriber,
-                function,
-                concurrency=concurrency,
-                lease=lease,
-                timeout=timeout,
-                drain=drain,
-            )
-            click.echo(f"blockqueue works on {topic}/{subscriber} with {handler}")
-            sys.stdout.flush()
-            worker.run()
-    except BlockQueueError as error:
-        raise click.ClickException(str(error)) from error
-
-
-def _source(db: str, url: str | None, token: str | None) -> AbstractContextManager[Any]:
-    if url is not None:
-        try:
-            from blockqueue.client import Client
-        except ImportError as error:
-            raise click.ClickException(
-                f"--url needs more: pip install 'blockqueue[client]' ({error})"
-            ) from error
-        return Client(url, token=token)
-    if not os.path.exists(db):
-        raise click.ClickException(
-            f"there is no database {db}: name it with --db, or a server with --url"
+    with source.opened() as queue:
+        worker = Worker(
+            queue,
+            topic,
+            subscriber,
+            function,
+            concurrency=concurrency,
+            lease=lease,
+            timeout=timeout,
+            drain=drain,
         )
-    from blockqueue.api.queue import BlockQueue
-
-    return BlockQueue(db)
+        click.echo(f"blockqueue works on {topic}/{subscriber} with {handler}")
+        sys.stdout.flush()
+        worker.run()
 
 
 def _find(handler: str) -> Callable[..., Any]:

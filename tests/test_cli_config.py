@@ -106,12 +106,6 @@ def test_show_says_what_sets_each_option(orders: Shell) -> None:
     assert "the nearest is 'serve'" in orders.fails(3, "config", "show", "srve")
 
 
-def test_a_secret_is_not_shown(orders: Shell) -> None:
-    orders.env["BLOCKQUEUE_TOKEN"] = "bq_1_hush"
-    assert "hush" not in orders.ok("config", "show", "work")
-    assert "token" in orders.ok("config", "show", "work")
-
-
 def test_what_is_for_all_commands_means_the_same_in_all() -> None:
     """Each shared name is an option of several commands, with one destination."""
     found: dict[str, set[str | None]] = {name: set() for name in SHARED}

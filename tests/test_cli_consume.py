@@ -130,6 +130,26 @@ def test_who_is_interrupted_gives_back_what_it_holds(
         assert (back.message, back.failure_count) == ("started", 0)
 
 
+def test_who_is_killed_loses_nothing(orders: Shell) -> None:
+    """kill -9 while the command runs: the lease runs out, and the message comes again."""
+    subprocess.run(["mkfifo", "fifo"], cwd=orders.folder, check=True, timeout=PATIENCE_S)
+    orders.ok("publish", "orders", "hello")
+    process = orders.start(
+        *("consume", "orders", "worker", "--lease", "1s"),
+        *("--exec", "echo started; read line < fifo; exit 0"),
+        stdout=subprocess.PIPE,
+    )
+    with ended(process):
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        process.kill()
+        process.wait(PATIENCE_S)
+        (orders.folder / "fifo").write_text("its command ends, and nobody is told\n")
+    with BlockQueue(orders.db) as queue:
+        (again,) = queue.claim("orders", "worker", wait=20.0)
+        assert (again.message, again.failure_count) == ("hello", 1)
+
+
 def test_a_reader_that_goes_away_loses_nothing(orders: Shell) -> None:
     """`blockqueue consume … | head -1`: what was not printed comes again."""
     orders.ok("publish", "orders", stdin="".join(f"{i:04}" * 300 + "\n" for i in range(100)))
