@@ -108,7 +108,7 @@ def test_a_receipt_must_be_the_live_one(orders: Topic, verb: str, members: Json)
         old[message_id]["receipt_token"],
         live[other_id]["receipt_token"],
         foreign[0]["receipt_token"],
-        str(uuid.uuid4()),
+        "f81d4fae-7dec-4b2d-a765-00a0c91e6bf6",
         "not-a-uuid",
         live[message_id]["receipt_token"] + "0",
     ]
@@ -161,7 +161,7 @@ def test_a_receipt_dies_with_its_lease(orders: Topic, end: str) -> None:
         assert orders.delivery(message_id)["status"] == status
 
 
-@pytest.mark.parametrize("message_id", [str(uuid.uuid4()), "nonsense", "0"])
+@pytest.mark.parametrize("message_id", ["f81d4fae-7dec-4b2d-a765-00a0c91e6bf6", "nonsense", "0"])
 def test_an_unknown_delivery_is_not_found(orders: Topic, message_id: str) -> None:
     """Except by an extension, for which it is one that is not leased."""
     receipt = {"receipt_token": str(uuid.uuid4())}
