@@ -305,6 +305,7 @@ LISTS = [
 
 
 @pytest.mark.parametrize("breaks", [*KEYS, *CANCELS, *FAILURES, *LISTS])
+@pytest.mark.slow
 def test_random_walks_catch_a_fault(breaks: Break, monkeypatch: pytest.MonkeyPatch) -> None:
     """A test that cannot fail proves nothing: each of these faults makes it fail."""
     check_that_walks_catch(breaks, monkeypatch)
