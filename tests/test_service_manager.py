@@ -120,6 +120,7 @@ def test_it_is_ready_only_when_it_answers(manager: Manager, tmp_path: Path) -> N
         assert server.send("GET", "/readyz").status == 200
 
 
+@pytest.mark.slow
 def test_a_loop_that_hangs_is_noticed(manager: Manager, tmp_path: Path) -> None:
     """No more is heard of it within the watchdog's time, although its threads live."""
     server: Server
