@@ -20,14 +20,13 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import threading
 from pathlib import Path
 from typing import NamedTuple
 
-from .http_server import child_environment
+from .http_server import child_environment, unused_port
 
 PATIENCE_S = 60.0
 _PART = re.compile(
@@ -163,7 +162,7 @@ class Runner:
     def __init__(self, page: Path, folder: Path) -> None:
         self._name = page.name
         self._folder = folder
-        self._port = str(_free_port())
+        self._port = str(unused_port())
         self._parts = parts_of(page.read_text())
         self._environment = _environment(folder)
         self._running: list[Background] = []
@@ -269,10 +268,3 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 _MODULES = ("blockqueue", "gunicorn", "pytest", "uvicorn")
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import selectors
 import signal
 import socket
@@ -264,6 +265,18 @@ def _linked_checkout() -> Path:
         with contextlib.suppress(FileExistsError):  # another run may make the same at once
             (package / part.name).symlink_to(part)
     return package.parent
+
+
+def unused_port() -> int:
+    """Return a port for a program that cannot be told to take any.
+
+    It is below those that the system gives out, so that nobody else is given it meanwhile.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as found, contextlib.suppress(OSError):
+            found.bind(("127.0.0.1", port))
+            return port
 
 
 def until(condition: Callable[[], bool], what: str, timeout: float = PATIENCE_S) -> None:

@@ -16,7 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from .http_server import PATIENCE_S, Server, create_topic, publish, read, serving, until
+from .http_server import (
+    PATIENCE_S,
+    Server,
+    create_topic,
+    publish,
+    read,
+    serving,
+    until,
+    unused_port,
+)
 
 OPS = Path(__file__).resolve().parent.parent / "docs/ops"
 _MIB = 2**20
@@ -53,13 +62,6 @@ class Proxy:
     def close(self) -> None:
         self._process.terminate()
         self._process.wait(PATIENCE_S)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
@@ -103,7 +105,7 @@ def caddy(folder: Path, text: str, certificate: Path, key: Path) -> list[str]:
 def proxied(kind: str, folder: Path, upstream: int, *changes: tuple[str, str]) -> Iterator[Proxy]:
     """Run an example before the server at ``upstream``, changed to break it if that is given."""
     folder.mkdir()
-    port = free_port()
+    port = unused_port()
     certificate, key = make_certificate(folder)
     text = (OPS / {"nginx": "nginx.conf", "caddy": "Caddyfile"}[kind]).read_text()
     address = {"nginx": ("listen 443", f"listen 127.0.0.1:{port}")}
