@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -65,11 +66,24 @@ def cell(value: object) -> str:
 
 def printable(text: str, limit: int = 60) -> str:
     """Return the start of ``text``, with all that could move the cursor escaped."""
-    shown = "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode()
-        for char in text[: limit + 1]
-    )
+    shown = _escaped(text[: limit + 1])
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def show_message(message: str | bytes) -> None:
+    """Print a message as it is; on a terminal with all escaped that a terminal obeys."""
+    if not sys.stdout.isatty():
+        click.echo(message, color=True)  # or click would take escape sequences out of it
+        return
+    text = message.decode(errors="backslashreplace") if isinstance(message, bytes) else message
+    click.echo(_escaped(text, "\n\t"))
+
+
+def _escaped(text: str, kept: str = "") -> str:
+    return "".join(
+        char if char.isprintable() or char in kept else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 def time_of(ms: int | None) -> str | None:

@@ -18,6 +18,7 @@ from blockqueue.storage import BackPressure, BlockQueueError, CommitUnknown, Pau
 from ._cli_exec import Run
 from ._cli_group import FAILED
 from ._cli_options import duration
+from ._cli_rows import show_message
 from ._cli_signals import Interrupts
 from ._cli_source import JSON, SUBSCRIBER, TOPIC, Source, source_options
 from ._durations import milliseconds
@@ -119,7 +120,7 @@ class _Consumer:
                 self._exec(self._run, held[0])
             else:
                 for delivery in held:
-                    click.echo(self._shown(delivery))
+                    show_message(self._shown(delivery))
                 sys.stdout.flush()
                 self._queue.ack(*self._place, held)
         except BlockQueueError:

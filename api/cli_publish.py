@@ -115,6 +115,8 @@ def _publish(
 def _parts(messages: Sequence[str], files: Sequence[str], batch: int) -> Iterator[Sequence[str]]:
     """Yield the messages in batches."""
     if not messages and not files:
+        if sys.stdin.isatty():
+            click.echo("each line is a message; Ctrl-D ends", err=True)
         yield from _lines(sys.stdin.buffer, batch)
         return
     listed: Iterable[str] = messages or map(_read, files)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from typing import Any
 
@@ -10,7 +11,7 @@ import click
 
 from blockqueue import storage
 
-from ._cli_rows import time_of
+from ._cli_rows import show_message, time_of
 from ._cli_source import JSON, TOPIC, Source, source_options
 from ._cli_views import body_record
 
@@ -44,11 +45,12 @@ def tail(
                 storage.topic(snapshot, topic_id)  # it may have been deleted
                 found, places = storage.read_on(snapshot, topic_id, places)
             for logged in found[:left]:
-                click.echo(_shown(logged, as_json))
+                show_message(_shown(logged, as_json))
             left = None if left is None else left - len(found)
             if not found:
                 if no_follow:
                     return
+                sys.stdout.flush()
                 pause.wait(_LOOK_S)
 
 

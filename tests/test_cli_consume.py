@@ -198,6 +198,29 @@ def test_following_waits_out_a_pause(orders: Shell) -> None:
         assert process.returncode == 0
 
 
+def test_following_rides_out_a_server_that_is_restarted(tmp_path: Path) -> None:
+    """What is published after it is back is printed, by the same process."""
+    db = tmp_path / "queue.db"
+    with serving(db) as server:
+        port = server.port
+        shell = Shell(tmp_path, url=f"http://127.0.0.1:{port}")
+        shell.ok("topic", "create", "orders", "--subscriber", "worker")
+        process = shell.start(
+            *("consume", "orders", "worker", "--follow", "--limit", "2"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        with ended(process):
+            assert process.stdout is not None
+            shell.ok("publish", "orders", "before")
+            assert process.stdout.readline() == "before\n"
+            assert server.stop() == 0
+            with serving(db, "--port", str(port)):
+                shell.ok("publish", "orders", "after")
+                assert process.stdout.readline() == "after\n"
+                assert process.wait(PATIENCE_S) == 0
+
+
 def test_a_header_that_no_environment_can_hold_is_left_out(orders: Shell) -> None:
     with BlockQueue(orders.db) as queue:
         queue.publish("orders", "hi", headers={"bad": "a\0b", "good": "c"})

@@ -187,3 +187,18 @@ def test_an_import_shows_its_progress_on_a_terminal(orders: Shell) -> None:
     assert "300msg" in terminal.read_all()
     assert {len(line) for line in printed.splitlines()} == {36}
     assert len(printed.splitlines()) == 300
+
+
+def test_a_message_cannot_play_with_the_terminal(orders: Shell) -> None:
+    """It is shown escaped there, and handed on as it is to whatever else reads it."""
+    text = "\x1b]0;title\x07 line\nnext\x1b[2J"
+    orders.ok("publish", "orders", text)
+    assert orders.ok("tail", "orders", "--all", "--no-follow") == f"{text}\n"
+    for words in (["tail", "orders", "--all", "--no-follow"], ["consume", "orders", "worker"]):
+        terminal = Terminal()
+        process = orders.start(*words, stdout=terminal.slave)
+        with ended(process):
+            assert process.wait(PATIENCE_S) == 0
+        seen = terminal.read_all()
+        assert "\\x1b]0;title\\x07 line\r\nnext\\x1b[2J" in seen
+        assert "\x1b" not in seen
