@@ -236,7 +236,7 @@ class Runner:
 
     def _shell(self, script: str, where: str) -> str:
         """Run it and return what it printed, errors too. Raises PageFailed."""
-        done = subprocess.run(
+        process = subprocess.Popen(
             ["sh", "-ec", script.replace("curl ", "curl --silent --show-error -w '\\n' ")],
             cwd=self._folder,
             env=self._environment,
@@ -244,12 +244,17 @@ class Runner:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=PATIENCE_S,
-            check=False,
+            start_new_session=True,  # a group of its own, so that all of it can be ended
         )
-        if done.returncode != 0:
-            raise PageFailed(f"{where}: exit code {done.returncode}: {done.stdout}")
-        return done.stdout
+        try:
+            printed, _ = process.communicate(timeout=PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            printed, _ = process.communicate(timeout=PATIENCE_S)
+            raise PageFailed(f"{where}: it does not end: {printed}") from None
+        if process.returncode != 0:
+            raise PageFailed(f"{where}: exit code {process.returncode}: {printed}")
+        return printed
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -50,6 +50,7 @@ def test_every_page_can_be_found() -> None:
 # The controls: each page says one thing that is not so.
 _WRONG = {
     "a command that fails": "```sh\nexit 3\n```\n",
+    "a command that does not end": "```sh\nsleep 600\ntrue\n```\n",
     "other output": "```sh\necho one\n```\n```text\ntwo\n```\n",
     "more output": "```sh\necho one; echo two\n```\n```text\none\n```\n",
     "other json": """```sh\necho '{"a": 1}'\n```\n```json\n{"a":2}\n```\n""",
@@ -71,7 +72,7 @@ _WRONG = {
 @pytest.mark.parametrize("mistake", _WRONG)
 def test_the_runner_notices(mistake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page that is wrong fails, so a page that passes says something."""
-    if mistake == "a server that says something else":
+    if mistake in {"a server that says something else", "a command that does not end"}:
         monkeypatch.setattr(docs_runner, "PATIENCE_S", 1.0)
     page = tmp_path / "page.md"
     page.write_text(_WRONG[mistake])
