@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from ._cli_group import USAGE, Failed, Program
+from ._cli_group import USAGE, Failed, Program, long_name
 
 DEFAULT = "blockqueue.toml"
 #: What may stand at the top, for all commands.
@@ -114,11 +114,7 @@ class Config:
 
 def options_of(command: click.Command) -> dict[str, click.Option]:
     """Return a command's options by their long names."""
-    return {
-        max(param.opts, key=len).lstrip("-"): param
-        for param in command.params
-        if isinstance(param, click.Option)
-    }
+    return {long_name(param): param for param in command.params if isinstance(param, click.Option)}
 
 
 def find(given: str | None) -> str | None:

@@ -53,6 +53,7 @@ class Program(click.Group):
         """Return a command as it is."""
         found = self._lazy[name]
         command: click.Command = getattr(import_module(found.module, __package__), found.attribute)
+        _name_variables(command, ("BLOCKQUEUE", name))
         return command
 
     def resolve_command(
@@ -73,6 +74,22 @@ class Program(click.Group):
             raise
         except Exception as error:
             _fail(error)
+
+
+def _name_variables(command: click.Command, path: tuple[str, ...]) -> None:
+    """Let each option be set by a variable that is named as it is typed."""
+    for option in command.params:
+        if isinstance(option, click.Option) and option.envvar is None:
+            words = "_".join((*path, long_name(option)))
+            option.envvar = words.upper().replace("-", "_")
+    if isinstance(command, click.Group):
+        for name, each in command.commands.items():
+            _name_variables(each, (*path, name))
+
+
+def long_name(option: click.Option) -> str:
+    """Return an option as it is typed, without the dashes at the front."""
+    return max(option.opts, key=len).lstrip("-")
 
 
 def failed(error: BlockQueueError) -> Failed:

@@ -31,7 +31,13 @@ DB = click.option(
     type=click.Path(),
     help="The database file.",
 )
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line.")
+JSON = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    envvar="BLOCKQUEUE_JSON",
+    help="Print JSON, an object a line.",
+)
 _URL = click.option("--url", envvar="BLOCKQUEUE_URL", help="A server's address, instead of --db.")
 _TOKEN_FILE = click.option(
     "--token-file",

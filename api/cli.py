@@ -48,10 +48,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict,
     cls=Program,
     lazy=_COMMANDS,
     epilog=_EPILOG,
-    context_settings={
-        "auto_envvar_prefix": "BLOCKQUEUE",
-        "help_option_names": ["-h", "--help"],
-    },
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(blockqueue.__version__, prog_name="blockqueue")
 @click.option(

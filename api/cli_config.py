@@ -67,7 +67,7 @@ def show(ctx: click.Context, command: tuple[str, ...], as_json: bool) -> None:
         shown = commands[word]
         context = click.Context(shown, info_name=word, parent=context)
     records = [_record(context, key, option, path) for key, option in options_of(shown).items()]
-    table(records, ("option", "value", "set_by"), as_json, "it has no option")
+    table(records, ("option", "value", "set_by", "variable"), as_json, "it has no option")
 
 
 def _record(ctx: click.Context, key: str, option: click.Option, path: str | None) -> dict[str, Any]:
@@ -78,7 +78,12 @@ def _record(ctx: click.Context, key: str, option: click.Option, path: str | None
         ParameterSource.ENVIRONMENT: "the environment",
         ParameterSource.DEFAULT_MAP: path,
     }
-    return {"option": key, "value": value, "set_by": by.get(source, "default")}
+    return {
+        "option": key,
+        "value": value,
+        "set_by": by.get(source, "default"),
+        "variable": option.envvar,
+    }
 
 
 def _root(ctx: click.Context) -> tuple[Program, str | None]:

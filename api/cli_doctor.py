@@ -8,13 +8,15 @@ import click
 
 from blockqueue import storage
 
+from ._cli_source import DB, JSON
+
 _CODES = {storage.OK: 0, storage.WARNING: 1, storage.ERROR: 2}
 
 
 @click.command()
-@click.option("--db", default="blockqueue.db", show_default=True, envvar="BLOCKQUEUE_DB")
+@DB
 @click.option("--quick", is_flag=True, help="Leave out what reads the whole file.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, a line a check.")
+@JSON
 @click.pass_context
 def doctor(ctx: click.Context, db: str, quick: bool, as_json: bool) -> None:
     """Look whether a database is whole, and whether it has room and time.

@@ -18,7 +18,7 @@ from blockqueue.storage import BlockQueueError, BucketEntry, MessageRef, State
 
 from ._cli_audit import AUDIT_LOG, audited
 from ._cli_group import NOT_FOUND, Failed, failed
-from ._cli_source import SUBSCRIBER, TOPIC, check_file, not_found
+from ._cli_source import DB, JSON, SUBSCRIBER, TOPIC, check_file, not_found
 from ._durations import milliseconds
 from ._retries_view import HEADER, record, row, shortened
 from .queue import BlockQueue
@@ -253,7 +253,7 @@ def _check_options(action: str | None, both: bool, dry_run: bool, rate: float | 
 @click.command()
 @TOPIC
 @SUBSCRIBER
-@click.option("--db", default="blockqueue.db", show_default=True, envvar="BLOCKQUEUE_DB")
+@DB
 @click.option("--state", type=click.Choice(list(_STATES)), default="all", show_default=True)
 @click.option("--older-than", "older_ms", callback=_age, metavar="DURATION", help=_OLDER)
 @click.option("--newer-than", "newer_ms", callback=_age, metavar="DURATION", help=_NEWER)
@@ -265,7 +265,7 @@ def _check_options(action: str | None, both: bool, dry_run: bool, rate: float | 
 @click.option("--yes", is_flag=True, help="Do not ask before dropping.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="At most so many a second.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: a line a message, or a summary.")
+@JSON
 @AUDIT_LOG
 def retries(
     topic: str,

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
 import click
 
 from blockqueue.storage import BlockQueueError, Token, TokenLimits
 
 from ._cli_audit import AUDIT_LOG, audited
-from ._cli_source import check_file
+from ._cli_source import DB, JSON, check_file
 from ._durations import milliseconds
 from .queue import BlockQueue
 
 _DAYS = re.compile(r"(\d{1,6})d", re.ASCII)
 _ROW = "{:>4}  {:20}  {:8}  {:20}  {:20}  {}"
-_DATABASE = "The database file."
 _SCOPE = (
     "What it may do: publish, consume, manage or observe, a colon, and a topic, a prefix like "
     "orders.* or * for all. Repeatable."
@@ -37,15 +34,6 @@ def _lifetime(ctx: click.Context, param: click.Parameter, value: str | None) -> 
         raise click.BadParameter(f"{error}, or 30d") from error
 
 
-def _options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that all commands here have."""
-    database = click.option(
-        "--db", default="blockqueue.db", show_default=True, envvar="BLOCKQUEUE_DB", help=_DATABASE
-    )
-    as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-    return database(as_json(command))
-
-
 @click.group()
 def token() -> None:
     """Make, list and revoke the tokens with which programs come over HTTP.
@@ -56,7 +44,8 @@ def token() -> None:
 
 @token.command()
 @click.argument("name")
-@_options
+@DB
+@JSON
 @click.option("--scope", "scopes", multiple=True, required=True, help=_SCOPE)
 @click.option("--expires", callback=_lifetime, metavar="DURATION", help="Like 12h or 30d.")
 @click.option("--requests-per-second", type=float, help="At most so many requests.")
@@ -91,7 +80,8 @@ def create(
 
 
 @token.command("list")
-@_options
+@DB
+@JSON
 def list_(db: str, as_json: bool) -> None:
     """List all tokens that were ever made, without their secrets."""
     check_file(db)
@@ -106,7 +96,8 @@ def list_(db: str, as_json: bool) -> None:
 
 @token.command()
 @click.argument("name")
-@_options
+@DB
+@JSON
 @AUDIT_LOG
 def revoke(name: str, db: str, as_json: bool, audit_log: str | None) -> None:
     """Make a token worthless. Every running server refuses it within a second."""

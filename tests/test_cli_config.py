@@ -106,6 +106,27 @@ def test_show_says_what_sets_each_option(orders: Shell) -> None:
     assert "the nearest is 'serve'" in orders.fails(3, "config", "show", "srve")
 
 
+def test_every_option_has_a_variable_that_is_named_as_it_is_typed(orders: Shell) -> None:
+    """Of all commands; a few are for all of them, and no name means two things."""
+    found: dict[str, set[str]] = {}
+    for name in cli.main.commands:
+        command = cli.main.load(name)
+        for each in [command, *getattr(command, "commands", {}).values()]:
+            for key, option in options_of(each).items():
+                assert isinstance(option.envvar, str)
+                assert option.envvar.startswith("BLOCKQUEUE_")
+                assert option.envvar.endswith(key.upper().replace("-", "_"))
+                found.setdefault(option.envvar, set()).add(key)
+    assert all(len(keys) == 1 for keys in found.values())
+
+    orders.env |= {"BLOCKQUEUE_PUBLISH_HEADER": "a=b c=d", "BLOCKQUEUE_CONSUME_EXEC": "exit 1"}
+    orders.ok("publish", "orders", "x")
+    assert orders.lines("peek", "orders", "worker")[0]["headers"] == {"a": "b", "c": "d"}
+    orders.fails(1, "consume", "orders", "worker")
+    orders.env["BLOCKQUEUE_JSON"] = "1"
+    assert '"topic": "orders"' in orders.ok("status")
+
+
 def test_what_is_for_all_commands_means_the_same_in_all() -> None:
     """Each shared name is an option of several commands, with one destination."""
     found: dict[str, set[str | None]] = {name: set() for name in SHARED}

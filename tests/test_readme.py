@@ -206,7 +206,7 @@ def test_the_configuration_is_right(tmp_path: Path) -> None:
     program = [sys.executable, "-m", "blockqueue"]
     assert "3 options" in run([*program, "config", "check"]).stdout
     shown = run([*program, "config", "show", "serve"]).stdout
-    assert re.search(r"^port +9000 +blockqueue.toml$", shown, re.MULTILINE)
+    assert re.search(r"^port +9000 +blockqueue.toml +BLOCKQUEUE_PORT$", shown, re.MULTILINE)
 
 
 def test_every_option_of_the_server_is_in_the_table() -> None:
