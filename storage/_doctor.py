@@ -144,6 +144,8 @@ def _space(path: str) -> Finding:
     text = f"{disk.f_bavail * disk.f_frsize / _MIB:.0f} MiB free on the disk"
     if trouble is not None:
         return Finding("space", ERROR, trouble)
+    if not os.path.exists(path + "-lock"):  # a copy that was never in use needs none
+        return Finding("space", OK, text)
     exists = os.path.exists(space.ballast_path)
     if not exists or os.stat(space.ballast_path).st_size == 0:
         return Finding("space", WARNING, f"{text}; there is no ballast now")

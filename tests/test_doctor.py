@@ -142,6 +142,17 @@ def test_a_damaged_log_is_found_before_it_is_opened(tmp_path: Path) -> None:
     assert wal.read_bytes() == data
 
 
+def test_a_backup_needs_no_ballast(tmp_path: Path) -> None:
+    """Nobody has used it yet, so there is nothing to be said about it."""
+    filled(tmp_path).store.close()
+    copy = tmp_path / "copy.db"
+    assert run("backup", copy, "--db", tmp_path / "queue.db").exit_code == 0
+
+    result = run("doctor", "--db", copy)
+
+    assert result.exit_code == 0, result.output
+
+
 def test_a_set_clock_and_a_missing_ballast_are_warnings(tmp_path: Path) -> None:
     """The exit code is 1."""
     queue = filled(tmp_path)
