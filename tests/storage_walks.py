@@ -27,7 +27,7 @@ WALKS = settings(
 # The same walks each time, no shrinking, nothing remembered: only whether it fails counts.
 CONTROL = settings(
     WALKS,
-    max_examples=300,
+    max_examples=1_000,
     derandomize=True,
     database=None,
     phases=[Phase.generate],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -38,6 +39,7 @@ from blockqueue.storage._retries import failed
 from blockqueue.storage._runs import Run, move
 from blockqueue.storage._states import Event
 
+from . import test_storage_failures
 from .storage_walks import Break, check_that_walks_catch
 
 _LANE = "subscriber_id = ? AND priority = ?"
@@ -289,11 +291,17 @@ CANCELS = [
     take_any_id,
     forget_since_when_it_was_visible,
 ]
-FAILURES = [
-    note_only_nacks,
-    forget_failures_at_replay,
-    keep_failures_of_what_is_gone,
-    erase_the_neighbours_failures,
+FAILURES = [note_only_nacks, keep_failures_of_what_is_gone]
+#: Walks come to these seldom: a test that goes there straight must fail.
+RARE = [
+    (
+        forget_failures_at_replay,
+        test_storage_failures.test_nacks_and_expired_leases_are_told_apart_and_survive_a_replay,
+    ),
+    (
+        erase_the_neighbours_failures,
+        test_storage_failures.test_a_dead_letter_keeps_its_history_when_its_neighbours_go,
+    ),
 ]
 LISTS = [
     begin_each_lane_at_the_same_number,
@@ -309,3 +317,16 @@ LISTS = [
 def test_random_walks_catch_a_fault(breaks: Break, monkeypatch: pytest.MonkeyPatch) -> None:
     """A test that cannot fail proves nothing: each of these faults makes it fail."""
     check_that_walks_catch(breaks, monkeypatch)
+
+
+@pytest.mark.parametrize(("breaks", "test"), RARE)
+def test_what_walks_seldom_meet_is_caught_directly(
+    breaks: Break, test: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same faults, and a test that was made for each."""
+    test(tmp_path)
+    breaks(monkeypatch)
+    (tmp_path / "broken").mkdir()
+
+    with pytest.raises(AssertionError):
+        test(tmp_path / "broken")

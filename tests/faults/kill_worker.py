@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -55,10 +57,18 @@ class WorkerFaults(Campaign):
     def strike(self) -> None:
         pids = {each.pid for each in workers_of(self.server)}
         victim = self.random.choice(workers_of(self.server))
-        survivor = line_to(self.server, pids - {victim.pid}, among=True)
-        theirs = line_to(self.server, {victim.pid}, among=True)
-        if survivor is None or theirs is None:
+        with self._line(pids - {victim.pid}) as survivor, self._line({victim.pid}) as theirs:
+            self._strike(victim, pids, survivor, theirs)
+
+    @contextlib.contextmanager
+    def _line(self, pids: set[int]) -> Iterator[Line]:
+        found = line_to(self.server, pids, among=True)
+        if found is None:
             raise RuntimeError("one of the workers takes no calls")
+        with contextlib.closing(found):
+            yield found
+
+    def _strike(self, victim: psutil.Process, pids: set[int], survivor: Line, theirs: Line) -> None:
         zombie = Zombie(theirs, survivor)
         zombie.rise()
         self._judge_zombie(zombie)
@@ -78,8 +88,6 @@ class WorkerFaults(Campaign):
         else:
             victim.kill()
             self._see_back(survivor, pids)
-        survivor.close()
-        theirs.close()
 
     def _judge_zombie(self, zombie: Zombie) -> None:
         wrong = zombie.judge()

@@ -42,8 +42,8 @@ class Line:
     def answer(self) -> tuple[int | None, bytes]:
         """Return status and body of the answer; a status of None if none comes."""
         try:
-            response = self._connection.getresponse()
-            return response.status, response.read()
+            with self._connection.getresponse() as response:
+                return response.status, response.read()
         except (OSError, http.client.HTTPException):
             return None, b""
 
