@@ -30,7 +30,8 @@ schemathesis.openapi.format(
     st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu"]),
 )
 
-_NAME = re.compile(r"[^/\s\x00-\x1f\x7f-\x9f]+")
+# Names that the document allows, or fewer: a bad one must stay bad.
+_NAME = re.compile(r"(?!\.{1,2}$)[^/\s\x00-\x1f\x7f-\x9f\ufffd]{1,150}")
 _NAMES = {"topic": "orders", "sub": "worker"}
 
 
