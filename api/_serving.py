@@ -17,7 +17,7 @@ from ._listening import Access
 from ._service_manager import ServiceManager
 from ._supervisor import Supervisor, SupervisorFailed
 from ._worker_link import Link
-from .server import Server, obey_supervisor, stop_on_signals
+from .server import Server, be_deaf, obey_supervisor, stop_on_signals
 
 
 class Site(NamedTuple):
@@ -57,6 +57,8 @@ def serve_as_worker(link: Link, site: Site) -> None:
     except ServingFailed as error:
         link.tell_failed(str(error))
         raise
+    finally:
+        be_deaf()
 
 
 def supervise(

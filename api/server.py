@@ -205,3 +205,12 @@ def obey_supervisor(server: Server) -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: server.stop())
+
+
+def be_deaf() -> None:
+    """Take no more orders to end: this process is ending.
+
+    Python gives a signal that it handles its default back as it ends. One that comes late,
+    as when a whole group is told, would kill then what has ended in order.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

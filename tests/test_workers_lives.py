@@ -197,6 +197,27 @@ def test_a_signal_ends_all_in_order(db: Path, number: int, to_all: bool) -> None
         assert ack(server, "cart", held["id"]).status == 200
 
 
+LATE = """
+import os, signal
+from blockqueue.api.cli import main
+
+is_worker = "BLOCKQUEUE_WORKER_LINK" in os.environ
+try:
+    main()
+finally:
+    if is_worker and signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
+        os._exit(7)
+"""
+
+
+def test_a_signal_that_comes_as_a_worker_has_ended_does_no_harm(db: Path) -> None:
+    """Python gives up its handlers as it ends; what is ignored stays so."""
+    with serving(db, "--workers", "2", launcher=LATE) as server:
+        create_topic(server, "cart")
+
+        assert server.stop() == 0, server.errors
+
+
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_all_at_once(db: Path, second: int) -> None:
     """Whatever a worker waits for; the exit code says by which."""
