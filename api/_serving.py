@@ -57,8 +57,6 @@ def serve_as_worker(link: Link, site: Site) -> None:
     except ServingFailed as error:
         link.tell_failed(str(error))
         raise
-    finally:
-        be_deaf()
 
 
 def supervise(
@@ -71,6 +69,7 @@ def supervise(
             Supervisor(workers, listener, os.path.abspath(site.db), on_ready, manager).run()
         except SupervisorFailed as error:
             raise ServingFailed(str(error)) from error
+        be_deaf()
 
 
 def _listen(site: Site) -> socket.socket:
@@ -124,6 +123,7 @@ def _serve(
     begin(server, listener)
     answered = server.run()
     closed = queue.close()
+    be_deaf()
     if fatal:
         raise ServingFailed(f"stopped: {fatal[0]}")
     if not (answered and closed):

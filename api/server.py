@@ -208,9 +208,10 @@ def obey_supervisor(server: Server) -> None:
 
 
 def be_deaf() -> None:
-    """Take no more orders to end: this process is ending.
+    """Take no more orders to end: all is done, and this process is ending.
 
     Python gives a signal that it handles its default back as it ends. One that comes late,
     as when a whole group is told, would kill then what has ended in order.
     """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
