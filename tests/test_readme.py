@@ -91,22 +91,27 @@ def test_the_client_runs(address: str) -> None:
     assert done.stderr == ""
 
 
+def run_worker(directory: Path, part: str, says: str) -> None:
+    """Run the program that has ``part`` in it until it has said that, then end it in order."""
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-W", "error", "-c", python_with(part)],
+        cwd=directory,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == says
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
 def test_the_worker_runs_until_sigterm(tmp_path: Path) -> None:
     """It does what was published, and ends well."""
     with BlockQueue(tmp_path / "queue.db") as queue:
         queue.create_topic("cart", ["counter"])
         queue.publish("cart", '{"items": 3}')
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-W", "error", "-c", python_with("16).run()")],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "counted 3\n"
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
-    assert process.returncode == 0
+    run_worker(tmp_path, "16).run()", "counted 3\n")
     with BlockQueue(tmp_path / "queue.db") as queue:
         (status,) = queue.subscribers("cart")
     assert (status.waiting, status.leased) == (0, 0)
@@ -118,17 +123,7 @@ def test_the_transaction_of_a_worker_runs(tmp_path: Path) -> None:
         queue.create_topic("cart", ["created"])
         queue.create_topic("mail", ["sender"])
         queue.publish("cart", "a book")
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-W", "error", "-c", python_with("job.complete")],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ordered a book\n"
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
-    assert process.returncode == 0
+    run_worker(tmp_path, "job.complete", "ordered a book\n")
     with BlockQueue(tmp_path / "queue.db") as queue:
         assert [each.message for each in queue.claim("mail", "sender")] == ["ordered: a book"]
         with queue.transaction() as tx:
