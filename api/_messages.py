@@ -21,6 +21,7 @@ from blockqueue.storage import (
 )
 
 from ._durations import Duration, milliseconds
+from ._trace_context import Trace, joined
 
 _PLAIN = frozenset({str, bytes})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -91,27 +92,31 @@ def _since_epoch(what: str, at: object) -> int:
 
 
 def batches_of(
-    messages: Iterable[str | bytes | Message], priority: int = 0, delay: Duration | None = None
+    messages: Iterable[str | bytes | Message],
+    priority: int = 0,
+    delay: Duration | None = None,
+    trace: Trace | None = None,
 ) -> list[Batch]:
     """Check and pack messages; ``priority`` and ``delay`` are for those without options.
 
-    Raises ValidationError naming the first thing that is wrong.
+    ``trace`` becomes part of the headers of those that name none themselves. Raises
+    ValidationError naming the first thing that is wrong.
     """
     listed = list(messages)
     if not 1 <= len(listed) <= limits.BATCH_MAX:
         raise ValidationError(f"publish 1 to {limits.BATCH_MAX} messages, not {len(listed)}")
     common = _Options(priority, delay)
-    if _PLAIN.issuperset(map(type, listed)):
+    if trace is None and _PLAIN.issuperset(map(type, listed)):
         return _packed(listed, _timing(common))  # type: ignore[arg-type]
     batches: list[Batch] = []
     for options, group in itertools.groupby(listed, lambda each: _options(each, common)):
-        batches += _batches([_body(each) for each in group], options)
+        batches += _batches([_body(each) for each in group], options, trace)
     return batches
 
 
-def batch_of(message: Message) -> Batch:
-    """Check and pack a single message."""
-    (batch,) = _batches([_body(message)], _options(message, _NO_OPTIONS))
+def batch_of(message: Message, trace: Trace | None = None) -> Batch:
+    """Check and pack a single message; see ``batches_of``."""
+    (batch,) = _batches([_body(message)], _options(message, _NO_OPTIONS), trace)
     return batch
 
 
@@ -143,22 +148,31 @@ def _headers(headers: object) -> dict[str, str]:
     return dict(headers)
 
 
-def _batches(bodies: Sequence[Body], options: _Options) -> list[Batch]:
+def _batches(bodies: Sequence[Body], options: _Options, trace: Trace | None) -> list[Batch]:
     """Check bodies with the same options, and pack them."""
     timing = _timing(options)
-    if _PLAIN.issuperset(map(type, bodies)):
+    if trace is None and _PLAIN.issuperset(map(type, bodies)):
         return _packed(bodies, timing)
     for body in bodies:
         _check_kind(body)
     keys = [body.idempotency_key if isinstance(body, Envelope) else None for body in bodies]
-    if not any(keys):
-        return _packed(bodies, timing)
-    said = options.fingerprint()
-    fingerprints = [
-        b"" if key is None else _fingerprint(body, said)
-        for key, body in zip(keys, bodies, strict=True)
-    ]
-    return _packed(bodies, timing, Keyed(bodies, keys, fingerprints))
+    fingerprints: list[bytes] = []
+    if any(keys):  # before the trace is added: a publish that is repeated may be in another one
+        said = options.fingerprint()
+        fingerprints = [
+            b"" if key is None else _fingerprint(body, said)
+            for key, body in zip(keys, bodies, strict=True)
+        ]
+    if trace is not None:
+        bodies = [_traced(body, trace) for body in bodies]
+    return _packed(bodies, timing, Keyed(bodies, keys, fingerprints) if fingerprints else None)
+
+
+def _traced(body: Body, trace: Trace) -> Body:
+    if not isinstance(body, Envelope):
+        body = Envelope(body)
+    headers = joined(body.headers, trace)
+    return Envelope(body.payload, headers, body.correlation_id, body.idempotency_key)
 
 
 def _fingerprint(body: Body, options: tuple[Any, ...]) -> bytes:

@@ -13,6 +13,7 @@ from ._durations import Duration
 from ._face import Face
 from ._messages import Message, batch_of, batches_of
 from ._receipts import Receipt, Receipts
+from ._trace_context import Trace
 from ._transaction import Transaction
 
 
@@ -72,13 +73,15 @@ class Publishing(Face):
         batches = batches_of(messages, priority, delay)
         return Receipts(self._publish(topic, batches, tx), _state(tx))
 
-    def start_publish(self, topic: str, messages: Sequence[Message]) -> Promise[list[Published]]:
+    def start_publish(
+        self, topic: str, messages: Sequence[Message], trace: Trace | None = None
+    ) -> Promise[list[Published]]:
         """Begin to publish messages, and return the promise that they are on the disk.
 
-        For servers, whose threads must not wait. Errors of ``publish_many`` that come later
-        are the promise's.
+        For servers, whose threads must not wait. ``trace`` is for the headers of messages that
+        name none. Errors of ``publish_many`` that come later are the promise's.
         """
-        batches = batches_of(messages)
+        batches = batches_of(messages, trace=trace)
         admission, count = self.system.admission, len(messages)
         nbytes = sum([len(batch.messages) for batch in batches])
         admission.enter(count, nbytes)

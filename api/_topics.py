@@ -27,6 +27,7 @@ from ._messages import Message
 from ._needs import CONSUME, CREATE, MANAGE, OBSERVE, PUBLISH, Needs
 from ._options import Subscriber
 from ._parking import answer_later
+from ._trace_context import received
 from ._visits import check_creates
 from .queue import BlockQueue
 
@@ -129,7 +130,7 @@ class MessagesResource(_Resource):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, topic: str) -> None:
         body = first_value(_message, req.bounded_stream.read())
-        promise = self._queue.start_publish(topic, [Message(body.message)])
+        promise = self._queue.start_publish(topic, [Message(body.message)], received(req.env))
         give(resp, answer_later(req, promise, _done, refusal, timeout=self._queue.timeout))
 
 

@@ -69,11 +69,13 @@ class Connection:
     def __init__(self, port: int) -> None:
         self._http = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
 
-    def send(self, method: str, path: str, body: Any = None) -> Answer:
+    def send(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
         """Send a request, anything but bytes as JSON, and read the answer."""
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
-        self._http.request(method, path, body)
+        self._http.request(method, path, body, dict(headers or {}))
         response = self._http.getresponse()
         return Answer(response.status, dict(response.headers), response.read())
 
@@ -164,11 +166,13 @@ class Server:
     def connect(self) -> Connection:
         return Connection(self.port)
 
-    def send(self, method: str, path: str, body: Any = None) -> Answer:
+    def send(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
         """Send one request on a connection of its own."""
         connection = self.connect()
         try:
-            return connection.send(method, path, body)
+            return connection.send(method, path, body, headers)
         finally:
             connection.close()
 

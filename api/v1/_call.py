@@ -11,6 +11,7 @@ import msgspec
 from blockqueue.actors import Promise
 from blockqueue.api._answer import Answer, Headers
 from blockqueue.api._parking import answer_later
+from blockqueue.api._trace_context import Trace, received
 from blockqueue.api._visits import check_creates
 from blockqueue.api.queue import BlockQueue
 from blockqueue.storage import public_id
@@ -51,6 +52,11 @@ class Call:
     def secret(self) -> bytes:
         """What the public ids of topics, subscribers and runs are made with."""
         return self.queue.system.store.secret
+
+    @property
+    def trace(self) -> Trace | None:
+        """The trace that the request says it belongs to."""
+        return received(self._req.env)
 
     def public_id(self, kind: str, number: int) -> str:
         return public_id(self.secret, kind, number)

@@ -172,6 +172,9 @@ def publish_message(call: Call) -> Answer:
 
     Every subscriber that exists now gets it. It is on the disk before the answer, which is
     202 with its place, or 200 with `wait_for=commit`.
+
+    The request's `traceparent` and `tracestate` become headers of the message, unless it has
+    one of its own.
     """
     body: NewMessage = call.body
     commit = call.query["wait_for"]
@@ -183,7 +186,7 @@ def publish_message(call: Call) -> Answer:
         place = f"{PREFIX}/topics/{quote(call.topic, safe='')}/messages/{receipt.message_id}"
         return call.reply(receipt, headers=(("Location", place),))
 
-    return call.later(call.queue.start_publish(call.topic, [body.checked()]), render)
+    return call.later(call.queue.start_publish(call.topic, [body.checked()], call.trace), render)
 
 
 @routes.post(
@@ -198,11 +201,13 @@ def publish_message(call: Call) -> Answer:
 def publish_batch(call: Call) -> Answer:
     """Publish up to 1000 messages.
 
-    All or nothing; the receipts are in the order of the messages.
+    All or nothing; the receipts are in the order of the messages. As for one message,
+    `traceparent` and `tracestate` become headers.
     """
     body: list[NewMessage] = call.body
     status = 200 if call.query["wait_for"] else 202
-    promise = call.queue.start_publish(call.topic, [each.checked() for each in body])
+    messages = [each.checked() for each in body]
+    promise = call.queue.start_publish(call.topic, messages, call.trace)
     return call.later(promise, lambda found: call.reply(_receipts(found), status=status))
 
 
