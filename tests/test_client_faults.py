@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -73,6 +74,27 @@ def test_control_without_keys_a_cut_answer_makes_two_messages(
     proxy.lose_answers(PUBLISH)
     through.publish(topic, "hi")
     assert messages(client, topic) == ["hi", "hi"]
+
+
+def test_the_keys_of_later_publishes_are_larger(
+    client: Client, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server keeps them in order, and the end is the cheapest place."""
+    now_ns = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns)
+    receipts = client.publish_many(topic, ["m"] * 12)
+    for _ in range(3):
+        now_ns += 1_000_000
+        receipts.append(client.publish(topic, "m"))
+    keys = [_key(client, topic, receipt.id) for receipt in receipts]
+    assert keys == sorted(keys)
+
+
+def test_keys_of_the_same_moment_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_ns = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns)
+    new_key = _publishing._new_key
+    assert len({new_key() for _ in range(1000)}) == 1000
 
 
 def test_a_slow_server_gets_a_publish_twice_and_keeps_it_once(

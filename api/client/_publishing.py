@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -33,7 +34,7 @@ def publish_many(
         each if isinstance(each, Message) else Message(each, priority=priority, delay=delay)
         for each in messages
     ]
-    bodies = [_body(message, f"{key}-{index}") for index, message in enumerate(given)]
+    bodies = [_body(message, f"{key}-{index:03}") for index, message in enumerate(given)]
     path = topic_path(topic) + "/messages/batch"
     receipts = yield from ask(list[Receipt], "POST", path, bodies, query=_COMMIT)
     return [
@@ -43,7 +44,12 @@ def publish_many(
 
 
 def _new_key() -> str:
-    return os.urandom(16).hex()
+    """Return a key that nobody else has, and that is larger than those of a millisecond before.
+
+    The server keeps keys in order: a new one that belongs at the end is cheaper to write than
+    one in the middle. The time only orders them; a clock that is set back does no harm.
+    """
+    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
 
 
 def _first(receipt: Receipt) -> Receipt:
