@@ -12,6 +12,7 @@ import msgspec
 from blockqueue.storage import BlockQueueError, CommitUnknown, ValidationError
 
 from ._answer import Answer, headers_of, remedy, retry_after
+from ._nesting import check_nesting
 
 logger = logging.getLogger("blockqueue")
 
@@ -37,14 +38,16 @@ def first_value(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     """
     try:
         try:
-            return decoder.decode(body)
+            value = decoder.decode(body)
         except msgspec.ValidationError:
             raise
         except msgspec.DecodeError:
             # What follows may be anything, so only the first value must be UTF-8.
             text = body.decode(errors="surrogateescape").lstrip(" \t\r\n")
             _, end = json.JSONDecoder().raw_decode(text)
-            return decoder.decode(text[:end].encode(errors="surrogateescape"))
+            body = text[:end].encode(errors="surrogateescape")
+            value = decoder.decode(body)
+        check_nesting(body)  # of the first value, so it must be known where that ends
     except msgspec.ValidationError as error:
         raise ValidationError(f"the JSON is not what is expected: {error}") from error
     except (msgspec.DecodeError, UnicodeError) as error:
@@ -53,6 +56,7 @@ def first_value(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         raise ValidationError("the JSON is nested too deeply") from None
     except ValueError as error:
         raise ValidationError(f"the body is not JSON: {error}") from error
+    return value
 
 
 def refusal(error: BaseException) -> Answer:

@@ -222,8 +222,43 @@ NESTED = [b"[" * 100_000, b'{"a":' * 100_000, b'{"message":"x","a":' + b"[" * 10
 def test_nesting_ends_as_a_refusal_by_both_contracts(
     server: Server, path: str, body: bytes
 ) -> None:
-    """The decoder bounds it: no request is looked at twice."""
+    """However it is written, whether or not it ends."""
     assert server.send("POST", path, body).status == 400
+
+
+def nested(levels: int) -> bytes:
+    """Return a message whose member ``a`` makes it so many levels deep, and one that is not."""
+    return b'{"message":"hi","b":[],"a":%b%b}' % (b"[" * (levels - 1), b"]" * (levels - 1))
+
+
+@pytest.mark.parametrize("follows", [b"", b"[" * 1_000], ids=["alone", "before garbage"])
+def test_a_message_has_up_to_64_levels(server: Server, follows: bytes) -> None:
+    """The first contract ignores members that it does not know, and what follows a message."""
+    create_topic(server, topic := f"nested-{len(follows)}")
+    path = f"/topics/{topic}/messages"
+
+    assert server.send("POST", path, nested(64) + follows).status == 200
+    refused = server.send("POST", path, nested(65) + follows)
+
+    assert refused.status == 400
+    assert "more than 64 levels" in refused.check_failure(400)
+
+
+def test_v1_says_of_a_message_that_it_is_too_deep(server: Server) -> None:
+    """Members that it does not know are refused there, and it is said which."""
+    create_topic(server, "nested-v1")
+    for levels, said in ((64, b"unknown field"), (65, b"more than 64 levels")):
+        answer = server.send("POST", "/v1/topics/nested-v1/messages", nested(levels))
+        assert answer.status == 400
+        assert said in answer.body
+
+
+def test_brackets_in_texts_are_no_levels(server: Server) -> None:
+    """A message may be JSON itself, of any depth."""
+    create_topic(server, "nested-text")
+    text = json.dumps({"message": '\\"' + '{"a":[' * 500})
+    for path in ("/topics/nested-text/messages", "/v1/topics/nested-text/messages"):
+        assert server.send("POST", path, text.encode()).status < 300
 
 
 @pytest.mark.parametrize("path", ["/topics/cart/messages", "/v1/topics/cart/messages"])

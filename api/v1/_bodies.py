@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
+from blockqueue.api._nesting import check_nesting
 from blockqueue.storage import ValidationError
 
 _decode = msgspec.json.Decoder().decode
@@ -32,8 +33,9 @@ class BodyReader:
             body = b"{}"
         try:
             try:
-                return self._strict(body)
+                return self._strict(body)  # whose types say how deep it can be
             except msgspec.ValidationError:
+                check_nesting(body)
                 return msgspec.convert(_put_right(_decode(body), self._info), self.kind)
         except msgspec.ValidationError as error:
             raise ValidationError(f"the JSON is not what is expected: {error}") from error
