@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from blockqueue import Subscriber
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_UNITS = ("", "KiB", "MiB", "GiB", "TiB")
+_SIZE = re.compile(rf"(\d{{1,15}}) ?({'|'.join(_UNITS)})", re.ASCII)
 
 YES = click.option("--yes", is_flag=True, help="Do not ask.")
 LIMIT = click.option(
@@ -29,6 +33,14 @@ def duration(value: str) -> str:
     except ValidationError as error:
         raise click.BadParameter(str(error)) from error
     return value
+
+
+def size(value: str) -> int:
+    """Read a number of bytes as in ``0``, ``64MiB`` or ``1GiB``."""
+    found = _SIZE.fullmatch(str(value).strip())
+    if found is None:
+        raise click.BadParameter(f"{value!r} is no size like 0, 512KiB, 64MiB or 1GiB")
+    return int(found[1]) * 1024 ** _UNITS.index(found[2])
 
 
 def _headers(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str]:

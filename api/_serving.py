@@ -28,6 +28,8 @@ class Site(NamedTuple):
     port: int
     threads: int
     polls_max: int | None
+    #: The floor of free room under which nothing is published.
+    min_free_bytes: int
     access: Access
 
 
@@ -94,7 +96,7 @@ def _serve(
             running.stop()
 
     try:
-        queue = BlockQueue(site.db, on_fatal=on_fatal)
+        queue = BlockQueue(site.db, min_free_bytes=site.min_free_bytes, on_fatal=on_fatal)
     except BlockQueueError as error:
         raise ServingFailed(str(error)) from error
     try:

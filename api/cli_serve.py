@@ -8,6 +8,8 @@ from typing import Literal
 
 import click
 
+from ._cli_options import size
+
 _WORKERS_MAX = 64
 
 
@@ -75,6 +77,16 @@ def _workers(value: str) -> int:
     help="How many processes serve; auto: one a core.",
 )
 @click.option(
+    "--min-free",
+    default="16MiB",
+    show_default=True,
+    envvar="BLOCKQUEUE_MIN_FREE",
+    show_envvar=True,
+    type=size,
+    metavar="SIZE",
+    help="With less free on the disk (at most a sixteenth) nothing is published; 0: no floor.",
+)
+@click.option(
     "--auth",
     default="auto",
     show_default=True,
@@ -114,6 +126,7 @@ def serve(
     threads: int,
     max_polls: int | None,
     workers: int,
+    min_free: int,
     auth: Literal["auto", "required"],
     insecure_no_auth: bool,
     admin_token_file: str | None,
@@ -140,7 +153,7 @@ def serve(
         manager.tell_ready(text)
 
     access = Access("off" if insecure_no_auth else auth, admin_token_file, audit_log)
-    site = Site(db, host, port, threads, max_polls, access)
+    site = Site(db, host, port, threads, max_polls, min_free, access)
     link = Link.inherited()
     manager = ServiceManager.inherited()
     try:

@@ -12,8 +12,11 @@ from pathlib import Path
 
 import apsw
 import pytest
+from click.testing import CliRunner
 
 from blockqueue import BlockQueue, DiskFull, Unavailable
+from blockqueue.api import _serving
+from blockqueue.api.cli import main
 from blockqueue.storage import _space
 from blockqueue.storage._space import Space
 
@@ -160,6 +163,42 @@ def test_the_floor_can_be_chosen(tmp_path: Path) -> None:
         queue.publish("cart", "fits")
     space = Space(str(tmp_path / "queue.db"), 0)
     assert space.trouble() is None
+
+
+SIZES = {"0": 0, "1000": 1000, "512KiB": 512 * 1024, "64 MiB": 64 * _MIB, "2TiB": 2 * 1024**4}
+
+
+@pytest.mark.parametrize("place", ["typed", "environment", "file"])
+@pytest.mark.parametrize("text", SIZES)
+def test_serve_hands_its_floor_to_the_queue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, place: str
+) -> None:
+    floors: list[int] = []
+
+    def opened(path: str, *, min_free_bytes: int, on_fatal: object) -> None:
+        floors.append(min_free_bytes)
+        raise DiskFull("that is all this test wants to know")
+
+    monkeypatch.setattr(_serving, "BlockQueue", opened)
+    monkeypatch.chdir(tmp_path)
+    words = ["serve", "--port", "0"]
+    env = {}
+    if place == "typed":
+        words += ["--min-free", text]
+    elif place == "environment":
+        env["BLOCKQUEUE_MIN_FREE"] = text
+    else:
+        (tmp_path / "blockqueue.toml").write_text(f'[serve]\nmin-free = "{text}"\n')
+    done = CliRunner().invoke(main, words, env=env)
+    assert "that is all" in done.stderr
+    assert floors == [SIZES[text]]
+
+
+@pytest.mark.parametrize("text", ["-1", "1.5GiB", "1GB", "MiB", "much", ""])
+def test_a_floor_that_is_no_size_is_refused(text: str) -> None:
+    done = CliRunner().invoke(main, ["serve", "--min-free", text])
+    assert done.exit_code == 2
+    assert "no size like" in done.stderr
 
 
 def test_a_reader_that_stays_for_long_stops_publishers_before_the_log_fills_the_disk(
