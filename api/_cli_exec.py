@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import re
+import signal
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -24,34 +28,51 @@ _NOT_A_NAME = re.compile(r"[^A-Z0-9]+")
 
 
 class Run:
-    """One run of a command in a shell, with the message on its standard input."""
+    """One run of a command in a shell, with the message on its standard input.
+
+    It is a process group of its own, so that all of a pipeline can be ended. ``timeout_s``:
+    how long it may take; None: as long as it wants.
+    """
 
     def __init__(
-        self, command: str, delivery: Delivery | Remote, lease_s: float, interrupts: Interrupts
+        self,
+        command: str,
+        delivery: Delivery | Remote,
+        lease_s: float,
+        interrupts: Interrupts,
+        timeout_s: float | None = None,
     ) -> None:
         self._command = command
         self._delivery = delivery
         self._lease_s = lease_s
         self._interrupts = interrupts
+        self._timeout_s = timeout_s
+        self._lost = False
 
     def result(self, environment: dict[str, str]) -> str:
         """Run it to its end. Returns what went wrong; empty: nothing.
 
         If this is interrupted, the command is ended before that goes on.
         """
-        process: subprocess.Popen[bytes] | None = None
+        process = feeding = None
         try:
             # It may be running before Popen returns: it must not get lost by a signal then.
             with self._interrupts.held():
                 process = self._start(environment)
-            feeding = threading.Thread(target=self._feed, args=(process,), daemon=True)
-            feeding.start()
-            self._wait(process)
-            feeding.join(_ENDED_S)
+                feeding = threading.Thread(target=self._feed, args=(process,), daemon=True)
+                feeding.start()
+            in_time = self._wait(process, self._timeout_s)
+            if not in_time:
+                self._end(process)
         except BaseException:
             if process is not None:
-                _end(process)
+                self._end(process)
             raise
+        finally:
+            if feeding is not None:
+                feeding.join(_ENDED_S)
+        if not in_time:
+            return f"the command was ended: it took more than {self._timeout_s:g} s"
         return _verdict(process.returncode)
 
     def _start(self, environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -61,6 +82,7 @@ class Run:
             shell=True,
             stdin=subprocess.PIPE,
             env={**environment, **about(self._delivery)},
+            process_group=0,
         )
 
     def _feed(self, process: subprocess.Popen[bytes]) -> None:
@@ -72,26 +94,39 @@ class Run:
         except BrokenPipeError:
             pass  # it need not read its message
 
-    def _wait(self, process: subprocess.Popen[bytes]) -> None:
-        """Wait for its end, extending the lease each third of it."""
+    def _wait(self, process: subprocess.Popen[bytes], most_s: float | None) -> bool:
+        """Wait for its end, extending the lease each third of it. False: it took too long."""
         beat_s = self._lease_s / 3
-        lost = False
+        until = math.inf if most_s is None else time.monotonic() + most_s
         while True:
             started = time.monotonic()
             try:
-                process.wait(beat_s)
-                return
+                process.wait(max(0.0, min(beat_s, until - started)))
+                return True
             except subprocess.TimeoutExpired:
                 pass
-            if lost:
-                continue
-            try:
-                self._delivery.extend(time.monotonic() - started)
-            except LeaseLost:
-                lost = True
-                click.echo(f"{self._delivery.id}: the lease was lost", err=True)
-            except BlockQueueError as error:  # a beat that is missed is no loss yet
-                click.echo(f"{self._delivery.id}: {error}", err=True)
+            now = time.monotonic()
+            if now >= until:
+                return False
+            self._extend(now - started)
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        """End the command and all that it has started."""
+        _tell(process, signal.SIGTERM)
+        self._wait(process, _ENDED_S)
+        _tell(process, signal.SIGKILL)
+        process.wait()
+
+    def _extend(self, seconds: float) -> None:
+        if self._lost:
+            return
+        try:
+            self._delivery.extend(seconds)
+        except LeaseLost:
+            self._lost = True
+            click.echo(f"{self._delivery.id}: the lease was lost", err=True)
+        except BlockQueueError as error:  # a beat that is missed is no loss yet
+            click.echo(f"{self._delivery.id}: {error}", err=True)
 
 
 def about(delivery: Delivery | Remote) -> dict[str, str]:
@@ -118,10 +153,6 @@ def _verdict(code: int) -> str:
     return f"the command exited with {code}"
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(_ENDED_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+def _tell(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # all of them have ended
+        os.killpg(process.pid, number)

@@ -40,7 +40,7 @@ def size(value: str) -> int:
     found = _SIZE.fullmatch(str(value).strip())
     if found is None:
         raise click.BadParameter(f"{value!r} is no size like 0, 512KiB, 64MiB or 1GiB")
-    return int(found[1]) * 1024 ** _UNITS.index(found[2])
+    return int(found[1]) << 10 * _UNITS.index(found[2])
 
 
 def _headers(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str]:

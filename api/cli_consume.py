@@ -43,6 +43,7 @@ _PASSES = (Paused, Unavailable, BackPressure, CommitUnknown)
 @click.option("--limit", type=click.IntRange(min=1), help="End after so many.")
 @click.option("--wait", default="0s", type=duration, help="Wait so long for the next one.")
 @click.option("--lease", default="1m", show_default=True, type=duration, help="Extended by --exec.")
+@click.option("--timeout", type=duration, help="End a command that takes longer: it has failed.")
 @source_options
 @JSON
 @click.pass_context
@@ -56,18 +57,23 @@ def consume(
     limit: int | None,
     wait: str,
     lease: str,
+    timeout: str | None,
     as_json: bool,
 ) -> None:
     """Take messages of SUBSCRIBER and print them, until there is none.
 
     A message is acknowledged once it is printed; with --exec, when the command exits with 0.
     If it exits with anything else, the message is tried again by the subscriber's policy, and
-    at the end `consume` exits with 1. BLOCKQUEUE_MESSAGE_ID, BLOCKQUEUE_MESSAGE_HEADERS (JSON)
+    at the end `consume` exits with 1. Ending it ends all processes of its group: by SIGTERM, and
+    by SIGKILL 5 s later. BLOCKQUEUE_MESSAGE_ID, BLOCKQUEUE_MESSAGE_HEADERS (JSON)
     and BLOCKQUEUE_HEADER_NAME are in the command's environment.
     """
+    timeout_s = _timeout_s(timeout, command)
     wait_s = _FOLLOWED_S if follow else milliseconds("wait", wait) / 1000
     with source.opened() as queue, Interrupts() as interrupts:
-        run = None if command is None else partial(Run, command, interrupts=interrupts)
+        run = None
+        if command is not None:
+            run = partial(Run, command, interrupts=interrupts, timeout_s=timeout_s)
         consumer = _Consumer(queue, topic, subscriber, lease, run, as_json)
         left = limit
         while left is None or left > 0:
@@ -79,6 +85,17 @@ def consume(
             left = None if left is None else left - len(claimed)
     if consumer.failed:
         ctx.exit(FAILED)
+
+
+def _timeout_s(timeout: str | None, command: str | None) -> float | None:
+    if timeout is None:
+        return None
+    if command is None:
+        raise click.UsageError("--timeout is for --exec")
+    timeout_ms = milliseconds("timeout", timeout)
+    if timeout_ms <= 0:
+        raise click.UsageError("--timeout must be more than zero")
+    return timeout_ms / 1000
 
 
 class _Consumer:

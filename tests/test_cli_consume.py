@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 
 from blockqueue import BlockQueue
+from blockqueue.api import _cli_exec
 from blockqueue.api._cli_exec import about
 
 from .cli_helpers import PATIENCE_S, Shell, ended, orders, shell
-from .http_server import serving
+from .http_server import serving, until
 
 __all__ = ["orders", "shell"]
 
@@ -103,6 +106,56 @@ def test_a_lease_is_kept_while_the_command_runs(tmp_path: Path, place: str) -> N
         assert counts(shell) == (0, 0, 0)
 
 
+STUBBORN = "trap '' TERM; echo $$ >> pids; sh -c 'echo $$ >> pids; exec cat fifo' | cat"
+
+
+@pytest.mark.parametrize("command", [STUBBORN, STUBBORN.removeprefix("trap '' TERM; ")])
+def test_a_command_that_takes_too_long_is_ended_with_all_it_has_started(
+    orders: Shell, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """It has failed, whatever it exits with. Its lease is kept until then."""
+    monkeypatch.setattr(_cli_exec, "_ENDED_S", 0.5)
+    monkeypatch.chdir(orders.folder)
+    os.mkfifo("fifo")
+    orders.ok("publish", "orders", "endless")
+    options = ("--lease", "900ms", "--timeout", "2s")
+    done = orders.run("consume", "orders", "worker", *options, "--exec", command)
+    assert done.exit_code == 1
+    (waiting,) = orders.lines("retries", "orders", "worker")
+    assert waiting["failure_count"] == 1
+    assert waiting["reason"] == "the command was ended: it took more than 2 s"
+    pids = [int(line) for line in Path("pids").read_text().split()]
+    assert len(pids) == 2
+    until(lambda: not any(map(runs, pids)), "all have ended")
+
+
+def runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_command_in_time_is_not_ended(orders: Shell) -> None:
+    orders.ok("publish", "orders", "quick")
+    orders.ok("consume", "orders", "worker", "--timeout", "20s", "--exec", "cat")
+    assert counts(orders) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--timeout", "1s"], "--timeout is for --exec"),
+        (["--timeout", "0s", "--exec", "true"], "more than zero"),
+        (["--timeout", "soon", "--exec", "true"], "soon"),
+    ],
+)
+def test_a_timeout_that_makes_no_sense_is_refused(
+    orders: Shell, words: list[str], said: str
+) -> None:
+    assert said in orders.fails(2, "consume", "orders", "worker", *words)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("command", [[], ["--exec", "echo started; exec cat fifo"]])
 def test_who_is_interrupted_gives_back_what_it_holds(
@@ -128,6 +181,24 @@ def test_who_is_interrupted_gives_back_what_it_holds(
     with BlockQueue(orders.db) as queue:
         (back,) = queue.claim("orders", "worker", wait=5.0)
         assert (back.message, back.failure_count) == ("started", 0)
+
+
+def test_who_is_interrupted_ends_all_of_a_pipeline(orders: Shell) -> None:
+    """Or half of it would go on working on a message that others get now."""
+    os.mkfifo(orders.folder / "fifo")
+    orders.ok("publish", "orders", "hello")
+    process = orders.start(
+        *("consume", "orders", "worker", "--exec"),
+        "sh -c 'echo $$; exec cat fifo' | cat",
+        stdout=subprocess.PIPE,
+    )
+    with ended(process):
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        assert runs(pid)
+        process.terminate()
+        assert process.wait(PATIENCE_S) == 143
+    until(lambda: not runs(pid), "the end of the pipeline's first half")
 
 
 def test_who_is_killed_loses_nothing(orders: Shell) -> None:
