@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -40,6 +41,7 @@ class ForeignTx:
             connection.authorizer = guard = Guard()
         self._guard = guard
         guard.watches = True  # all the time but for ours: some is compiled as rows are read
+        self._cursors: weakref.WeakSet[_Cursor] = weakref.WeakSet()
         #: The topics for which its commit may help somebody who waits.
         self.topics: set[int] = set()
 
@@ -60,7 +62,9 @@ class ForeignTx:
         return found
 
     def cursor(self) -> _Cursor:
-        return _Cursor(self, self._connection)
+        cursor = _Cursor(self, self._connection)
+        self._cursors.add(cursor)
+        return cursor
 
     def changes(self) -> int:
         """Return how many rows the last statement changed."""
@@ -101,7 +105,14 @@ class ForeignTx:
             )
 
     def end(self) -> None:
+        """Let nothing of it stay on the connection.
+
+        A statement that is read half would keep the connection at this moment of the file: as
+        soon as another process had written, it could never write again.
+        """
         self._ended = True
+        for cursor in list(self._cursors):
+            cursor.close(True)
         self._guard.watches = False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from blockqueue import (
     ValidationError,
     Worker,
 )
+from blockqueue.storage._foreign import ForeignTx
 from blockqueue.storage._guard import Guard
 
 from .embedded_helpers import WAIT_S, background, claim, eventually, messages, park, together
@@ -387,6 +389,52 @@ def _database(queue: BlockQueue) -> peewee.Database:
     from playhouse.apsw_ext import APSWDatabase
 
     return APSWDatabase(":memory:")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("closing", [True, False])
+def test_what_was_read_half_does_not_outlive_it(
+    orders: BlockQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool, closing: bool
+) -> None:
+    """A query that is still referred to does not keep the queue from writing.
+
+    Without the closing, as a control, it would for good, once another process has written.
+    """
+    if not closing:
+        forgetful = property(lambda _: set(), lambda *_: None)
+        monkeypatch.setattr(ForeignTx, "_cursors", forgetful, raising=False)
+    for name in ("book", "pen"):
+        with orders.transaction() as tx:
+            tx.bind(Entry)
+            insert(tx, name)
+    query = Entry.select().order_by(peewee.SQL("id"))
+    kept: list[Any] = []
+    with contextlib.suppress(KeyError), orders.transaction() as tx:
+        tx.bind(Entry)
+        kept.append(query.iterator())
+        assert next(kept[0]).name == "book"
+        if fails:
+            raise KeyError
+    with BlockQueue(tmp_path / "queue.db") as other:
+        other.publish("cart", "there")
+
+    if closing:
+        orders.publish("cart", "here")
+        assert len(claim(orders)) == 2
+        with pytest.raises(apsw.CursorClosedError):
+            next(kept[0])
+    else:
+        with pytest.raises(Unavailable, match="another program holds"):
+            orders.publish("cart", "here")
+
+
+class Entry(peewee.Model):
+    """What the table of the other tests holds."""
+
+    name = peewee.TextField()
+
+    class Meta:
+        table_name = "orders"
 
 
 # With a worker.
