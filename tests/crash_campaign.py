@@ -109,6 +109,8 @@ class Campaign:
             self.prepare()
             with self._clients(self.consumer, self.plan.consumers, "consumer"):
                 self._cycles()
+            # Only now has every consumer noted what came of its last acknowledgement.
+            self._judge(drained=True)
             self._stop()
         except RuntimeError as error:
             self.report.troubles.append(str(error))
@@ -135,7 +137,8 @@ class Campaign:
                 for _ in range(part):
                     self.cycle()
             self._drain()
-            self._judge(drained=True)
+            self.on_quiet()
+            self._judge(drained=False)
             self.say(f"{self.report.kills} of {self.plan.cycles} cycles, {self._summary()}")
 
     def strike(self) -> None:
@@ -145,6 +148,9 @@ class Campaign:
     def recover(self) -> None:
         """Put right what the strike has broken."""
         self.start()
+
+    def on_quiet(self) -> None:
+        """Look at the server while nothing happens: all queues are empty."""
 
     def client_port(self) -> int:
         """Return the port that clients talk to."""

@@ -68,7 +68,8 @@ Record = Published | Received | Acked | Unanswered
 class Kind(StrEnum):
     """What can be wrong."""
 
-    #: Its publish was answered with 200, and a subscriber never got it; or only one did.
+    #: Its publish was answered with 200, and a subscriber never got it; or only one did. Or it
+    #: was handed out, nobody has acknowledged it, and it never came again.
     LOST = "lost"
     #: Nobody published that, or its publish was refused.
     UNEXPECTED = "unexpected"
@@ -118,7 +119,8 @@ def check(
 ) -> Verdict:
     """Return what is proven by a journal that holds all that clients did since the start.
 
-    ``drained``: all queues were emptied at the end, so what has not come is lost.
+    ``drained``: all queues were emptied at the end, and all clients have ended. So what has not
+    come is lost, and so is what has come and was neither acknowledged nor handed out again.
     """
     return _Check(journal, subscribers, visibility_s - CLOCK_SLACK_S).verdict(drained)
 
@@ -182,13 +184,23 @@ class _Check:
         """All who were there get what was stored: if one has it, it was stored."""
         for body, publish in self.publishes.items():
             reached = self._reached(body)
-            if reached < len(self.subscribers) and (publish.status == OK or reached):
+            ended = sum(self._may_have_ended(subscriber, body) for subscriber in self.subscribers)
+            if ended < len(self.subscribers) and (publish.status == OK or reached):
                 answer = "200" if publish.status == OK else "nothing"
                 self._report(
                     Kind.LOST,
                     f"{body[:30]!r}, answered with {answer} at {publish.answered:.3f},"
-                    f" came to {reached} of {len(self.subscribers)}",
+                    f" came to {reached} of {len(self.subscribers)}, and {ended} may have"
+                    " acknowledged it",
                 )
+
+    def _may_have_ended(self, subscriber: str, body: str) -> bool:
+        """Whether some acknowledgement of it was done, or may have been."""
+        return any(
+            ack.status in (OK, *UNKNOWN)
+            for delivery in self.received.get((subscriber, body), ())
+            for ack in self.acks.get((subscriber, delivery.id), ())
+        )
 
     def _check_body(self, subscriber: str, body: str, deliveries: Sequence[Received]) -> None:
         publish = self.publishes.get(body)

@@ -55,9 +55,10 @@ def judge(*journal: Record, subscribers: str = "a", drained: bool = True) -> Ver
     return check(journal, list(subscribers), VISIBILITY_S, drained=drained)
 
 
-def kinds(*journal: Record, subscribers: str = "a") -> list[Kind]:
+def kinds(*journal: Record, subscribers: str = "a", drained: bool = False) -> list[Kind]:
     """Return the kinds of the violations in a journal."""
-    return [each.kind for each in judge(*journal, subscribers=subscribers).violations]
+    verdict = judge(*journal, subscribers=subscribers, drained=drained)
+    return [each.kind for each in verdict.violations]
 
 
 def test_a_journal_without_harm_is_clean() -> None:
@@ -77,27 +78,60 @@ def test_a_journal_without_harm_is_clean() -> None:
 # Lost.
 
 
+def lost(*journal: Record, subscribers: str = "a") -> int:
+    """Return how many messages are lost, and see that nothing else is wrong."""
+    found = kinds(*journal, subscribers=subscribers, drained=True)
+    assert set(found) <= {Kind.LOST}
+    return len(found)
+
+
 def test_a_stored_message_that_never_came_is_lost() -> None:
-    assert kinds(published()) == [Kind.LOST]
+    assert lost(published()) == 1
 
 
 def test_a_stored_message_must_reach_every_subscriber() -> None:
-    assert kinds(published(), received(1, "a"), subscribers="ab") == [Kind.LOST]
+    assert lost(published(), received(1, "a"), acked(1.1, "a"), subscribers="ab") == 1
 
 
 def test_a_publish_without_an_answer_may_be_stored_or_not() -> None:
-    assert kinds(published(status=None)) == []
-    assert kinds(published(status=503)) == []
-    assert kinds(published(status=None), received(1), acked(1.1)) == []
+    assert lost(published(status=None)) == 0
+    assert lost(published(status=503)) == 0
+    assert lost(published(status=None), received(1), acked(1.1)) == 0
     assert judge(published(status=None), received(1)).recovered == 1
 
 
 def test_a_publish_without_an_answer_reaches_all_or_none() -> None:
-    assert kinds(published(status=None), received(1, "a"), subscribers="ab") == [Kind.LOST]
+    came = received(1, "a"), acked(1.1, "a")
+
+    assert lost(published(status=None), *came, subscribers="ab") == 1
+
+
+def test_a_message_that_was_handed_out_and_never_acknowledged_must_come_again() -> None:
+    assert lost(published(), received(1)) == 1
+    assert lost(published(), received(1), received(3.5), acked(3.6)) == 0
+    assert lost(published(), received(1), received(3.5)) == 1
+
+
+def test_an_ack_that_was_refused_does_not_end_a_message() -> None:
+    assert lost(published(), received(1), acked(3.0, status=404)) == 1
+    assert lost(published(), received(1), acked(3.0, status=404), received(3.5), acked(3.6)) == 0
+
+
+@pytest.mark.parametrize("status", [None, 503])
+def test_an_ack_without_an_answer_may_have_ended_a_message(status: int | None) -> None:
+    assert lost(published(), received(1), acked(1.1, status=status)) == 0
+
+
+def test_each_subscriber_acknowledges_for_itself() -> None:
+    journal = published(), received(1, "a"), received(1, "b"), acked(1.1, "a")
+
+    assert lost(*journal, subscribers="ab") == 1
+    assert lost(*journal, acked(1.2, "b"), subscribers="ab") == 0
 
 
 def test_nothing_is_lost_before_the_queue_was_drained() -> None:
-    assert judge(published(), drained=False).violations == []
+    assert kinds(published()) == []
+    assert kinds(published(), received(1)) == []
 
 
 # Unexpected.
@@ -108,7 +142,9 @@ def test_a_message_that_nobody_published_is_unexpected() -> None:
 
 
 def test_a_message_that_was_changed_is_unexpected_and_lost() -> None:
-    assert kinds(published("mm"), received(1, body="mn")) == [Kind.UNEXPECTED, Kind.LOST]
+    journal = published("mm"), received(1, body="mn")
+
+    assert kinds(*journal, drained=True) == [Kind.UNEXPECTED, Kind.LOST]
 
 
 def test_a_message_whose_publish_was_refused_is_unexpected() -> None:
@@ -134,7 +170,7 @@ def test_a_lease_that_ran_out_explains_a_second_delivery() -> None:
 
 
 def test_two_consumers_must_not_hold_a_message_at_once() -> None:
-    verdict = judge(published(), received(1), received(2.5))
+    verdict = judge(published(), received(1), received(2.5), drained=False)
 
     assert [each.kind for each in verdict.violations] == [Kind.TWO_LEASES]
     assert verdict.redelivered == 0

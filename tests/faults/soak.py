@@ -80,10 +80,9 @@ class Soak(Campaign):
             super().recover()
         self.gate.serving.set()
 
-    def _judge(self, *, drained: bool) -> None:
-        """Each time that all is quiet, note what the processes hold."""
-        super()._judge(drained=drained)
-        if drained and not self._deadly:
+    def on_quiet(self) -> None:
+        """Note what the processes hold."""
+        if not self._deadly:
             self.samples.append(self._sample())
 
     def _sample(self) -> _Sample:
@@ -117,6 +116,7 @@ class Soaking:
     title = "soak: kills, restarts, cuts (cycles: minutes)"
     ci = 1
     night = 30
+    tells = "memory has grown"
 
     def missing(self) -> str | None:
         return None
