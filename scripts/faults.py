@@ -30,7 +30,7 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.faults.case import Budget, Fault, Result
+from tests.faults.case import Budget, Fault, Result, telling
 from tests.faults.registry import ALL
 from tests.faults.report import Outcome, Report, lines, markdown
 
@@ -40,19 +40,28 @@ def say(text: str) -> None:
     click.echo(f"     {text}", err=True)
 
 
-def attempt(fault: Fault, budget: Budget | None, folder: Path, seed: int) -> Result:
-    """Run a fault, or its control without a budget."""
+def attempt(fault: Fault, budget: Budget, folder: Path, seed: int) -> Result:
+    """Run a fault."""
     folder.mkdir(parents=True)
     try:
-        if budget is None:
-            return fault.control(folder, seed, say)
         return fault.run(budget, folder, seed, say)
     except Exception:
-        told = f"it broke off: {traceback.format_exc()}"
-    if budget is None:  # that is no proof that the control was noticed
-        say(told)
+        return Result(problems=[f"it broke off: {traceback.format_exc()}"])
+
+
+def attempt_control(fault: Fault, folder: Path, seed: int) -> Result:
+    """Run a fault's control. What else went wrong is no proof that it was noticed."""
+    folder.mkdir(parents=True)
+    try:
+        result = fault.control(folder, seed, say)
+    except Exception:
+        say(f"the control broke off: {traceback.format_exc()}")
         return Result()
-    return Result(problems=[told])
+    noticed = telling(fault.tells, result.problems)
+    for problem in [] if noticed else result.problems:
+        say(f"the control met something else: {problem}")
+    result.problems = noticed
+    return result
 
 
 def examine(fault: Fault, budget: Budget, folder: Path, seed: int, *, control: bool) -> Outcome:
@@ -63,7 +72,7 @@ def examine(fault: Fault, budget: Budget, folder: Path, seed: int, *, control: b
     started = time.monotonic()
     outcome.result = attempt(fault, budget, folder / "run", seed)
     if control:
-        outcome.control = attempt(fault, None, folder / "control", seed)
+        outcome.control = attempt_control(fault, folder / "control", seed)
     outcome.seconds = time.monotonic() - started
     return outcome
 

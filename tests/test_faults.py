@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from .crash_server import ROOT, child_environment
-from .faults.case import Fault, Result
+from .faults.case import Fault, Result, Say, telling
+from .faults.kill_server import KillServer
 from .faults.registry import ALL, PROCESS
 from .faults.report import Outcome, Report, lines, markdown
 
@@ -59,6 +61,38 @@ def test_what_was_not_run_never_counts_as_passed() -> None:
     assert "held" not in markdown(report_of(outcome))
 
 
+class Broken(KillServer):
+    """A fault whose control never gets to what it is about."""
+
+    def control(self, folder: Path, seed: int, say: Say) -> Result:
+        raise OSError(f"{folder}: the control of {self.id} is lost: ")
+
+
+class DoesNotStart(KillServer):
+    def control(self, folder: Path, seed: int, say: Say) -> Result:
+        return Result({}, ["the server ended by itself: ImportError"])
+
+
+class Loses(KillServer):
+    def control(self, folder: Path, seed: int, say: Say) -> Result:
+        return Result({}, ["ready only after 6.0 s", "lost: 'm', answered with 200"])
+
+
+@pytest.mark.skipif(not SCRIPT.exists(), reason="no scripts here")
+@pytest.mark.parametrize(
+    ("fault", "found"),
+    [(Broken(), []), (DoesNotStart(), []), (Loses(), ["lost: 'm', answered with 200"])],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_control_is_caught_only_for_what_it_has_broken(
+    fault: Fault, found: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    script = importlib.import_module("faults")
+
+    assert script.attempt_control(fault, tmp_path / "control", 1).problems == found
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("fault", PROCESS, ids=lambda fault: fault.id)
@@ -68,7 +102,8 @@ def test_a_fault_that_is_let_in_is_noticed(fault: Fault, tmp_path: Path) -> None
     if missing is not None:
         pytest.skip(missing)
 
-    assert fault.control(tmp_path, 5, print).problems
+    problems = fault.control(tmp_path, 5, print).problems
+    assert telling(fault.tells, problems), problems
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .faults.case import Budget, Fault
+from .faults.case import Budget, Fault, telling
 from .faults.registry import DISK
 from .faults.traced_files import Files, Op
 
@@ -47,7 +47,8 @@ def test_it_holds(fault: Fault, tmp_path: Path) -> None:
 def test_its_control_is_noticed(fault: Fault, tmp_path: Path) -> None:
     skip_if_missing(fault)
 
-    assert fault.control(tmp_path, SEED, nothing).problems
+    problems = fault.control(tmp_path, SEED, nothing).problems
+    assert telling(fault.tells, problems), problems
 
 
 # The files that are rebuilt from a trace.

@@ -30,6 +30,7 @@ class Access:
     title = "read-only disk, wrong owner or mode"
     ci = 1
     night = 5
+    tells = "it went on to store|lost: "
 
     def missing(self) -> str | None:
         return disk.missing("setpriv")

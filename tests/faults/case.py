@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -38,6 +39,9 @@ class Fault(Protocol):
     ci: int
     #: Cycles of the published figure.
     night: int
+    #: What its control must be caught for, as a pattern in a problem. A broken build that does
+    #: not even start has problems, too.
+    tells: str
 
     def missing(self) -> str | None:
         """Say why this machine cannot run it; None: it can."""
@@ -48,5 +52,10 @@ class Fault(Protocol):
         raise NotImplementedError
 
     def control(self, folder: Path, seed: int, say: Say) -> Result:
-        """Do it to a build that is broken on purpose: there must be problems."""
+        """Do it to a build that is broken on purpose: there must be problems, as it ``tells``."""
         raise NotImplementedError
+
+
+def telling(tells: str, problems: list[str]) -> list[str]:
+    """Return those of a control's problems for which it was to be caught."""
+    return [each for each in problems if re.search(tells, each)]

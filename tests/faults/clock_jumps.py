@@ -162,6 +162,7 @@ class SetClock:
     title = "the wall clock is set"
     ci = 4
     night = 40
+    tells = "^two leases: |^unexplained duplicate: |after its publish$|after a publish with a delay"
 
     def missing(self) -> str | None:
         return WallClock.missing()

@@ -16,7 +16,7 @@ import msgspec
 
 from ..crash_server import child_environment
 from . import corruption_victim
-from .case import Budget, Figure, Result, Say
+from .case import Budget, Figure, Result, Say, telling
 from .corruption_victim import Made, Work
 from .integrity import check_database
 from .surgery import FILES, Damage, damage, last_commit
@@ -73,6 +73,7 @@ class Corruption:
     title = "corrupted database, log, index, hints, blocks"
     ci = 80
     night = 2000
+    tells = "got a body|deliveries are missing"
 
     def missing(self) -> str | None:
         return None
@@ -89,7 +90,7 @@ class Corruption:
             found = _Run(place, seed, say, what).run(_CONTROL_CASES)
             result.figures[f"{what}: problems"] = len(found.problems)
             result.problems += found.problems
-            if not found.problems:
+            if not telling(self.tells, found.problems):
                 return found  # one of them was not noticed, so the control was not
         return result
 

@@ -53,6 +53,7 @@ class CutReply:
     title = "answers cut on their way"
     ci = 10
     night = 1000
+    tells = "led to several messages|^copied: "
 
     def missing(self) -> str | None:
         return None

@@ -24,6 +24,7 @@ class Forks:
     title = "fork and spawn with threads at work"
     ci = 15
     night = 1000
+    tells = "hang|hung|failed| came"
 
     def missing(self) -> str | None:
         return None

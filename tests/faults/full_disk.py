@@ -33,6 +33,7 @@ class FullDisk:
     title = "disk full"
     ci = 2
     night = 20
+    tells = "acks were refused$"
 
     def missing(self) -> str | None:
         return disk.missing()

@@ -32,6 +32,7 @@ class GoneClients:
     title = "clients that vanish while they wait"
     ci = 100
     night = 1000
+    tells = "went to clients that had gone"
 
     def missing(self) -> str | None:
         return None

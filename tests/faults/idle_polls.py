@@ -33,6 +33,7 @@ class IdlePolls:
     title = "idle long polls (cycles: how many)"
     ci = 500
     night = 2000
+    tells = "woke nobody"
 
     def missing(self) -> str | None:
         return None

@@ -141,6 +141,7 @@ class IoErrors:
     title = "EIO and ENOSPC at the n-th call"
     ci = 20
     night = _CALLS_MAX
+    tells = "^lost: "
 
     def missing(self) -> str | None:
         return None

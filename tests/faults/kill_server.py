@@ -18,6 +18,7 @@ class KillServer:
     title = "kill -9 of the server"
     ci = 20
     night = 1000
+    tells = "^lost: "
 
     def missing(self) -> str | None:
         return None

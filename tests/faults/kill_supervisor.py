@@ -60,6 +60,7 @@ class KillSupervisor:
     title = "kill -9 of the workers' parent"
     ci = 5
     night = 200
+    tells = "lived on after their parent"
 
     def missing(self) -> str | None:
         return None

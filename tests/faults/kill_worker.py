@@ -133,6 +133,7 @@ class KillWorker:
     title = "kill -9 or SIGSTOP of one of two workers"
     ci = 6
     night = 1000
+    tells = "receipt was good after its lease|receipt of a lease that has ended"
 
     def missing(self) -> str | None:
         return None

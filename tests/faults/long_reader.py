@@ -41,6 +41,7 @@ class LongReader:
     title = "a reader holds the log"
     ci = 1
     night = 5
+    tells = "^the log "
 
     def missing(self) -> str | None:
         return None

@@ -9,7 +9,7 @@ from ..crash_campaign import Campaign, Plan
 from ..crash_clients import Publisher
 from ..crash_server import ServerProcess
 from .campaigns import result_of
-from .case import Budget, Result, Say
+from .case import Budget, Result, Say, telling
 from .disk import MIB
 from .power_cut import BROKEN
 
@@ -56,6 +56,7 @@ class OutOfMemory:
     title = "out of memory"
     ci = 5
     night = 100
+    tells = "^lost: "
 
     def missing(self) -> str | None:
         return None
@@ -68,7 +69,7 @@ class OutOfMemory:
         what = ("answers-anyway", "memory-is-damage")
         result = Result()
         for number in range(_CONTROL_ATTEMPTS):  # where memory ends is a matter of chance
-            if not result.problems:
+            if not telling(self.tells, result.problems):
                 place = folder / f"{number}"
                 place.mkdir()
                 result = _starve(_CONTROL_CYCLES, place, seed + number, say, *what)

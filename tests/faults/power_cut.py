@@ -55,6 +55,7 @@ class PowerCut:
     title = "power cut, ext4"
     ci = 15
     night = 1000
+    tells = "^lost: "
 
     def missing(self) -> str | None:
         return disk.missing()

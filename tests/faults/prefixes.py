@@ -29,6 +29,7 @@ class Prefixes:
     title = "every crash state of a trace"
     ci = 8
     night = 60
+    tells = r"answered: \d+ messages$"
 
     def missing(self) -> str | None:
         return "strace is missing" if shutil.which("strace") is None else None

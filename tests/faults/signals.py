@@ -103,6 +103,7 @@ class SignalsUnderLoad:
     title = "SIGTERM, SIGINT, a second signal"
     ci = 10
     night = 300
+    tells = "the long poll was answered with"
 
     def missing(self) -> str | None:
         return None

@@ -47,6 +47,7 @@ class SlowClients:
     title = "500 slow clients: headers, bodies, readers"
     ci = 12
     night = 60
+    tells = "requests had more than"
 
     def missing(self) -> str | None:
         return None

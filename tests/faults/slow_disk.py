@@ -42,6 +42,7 @@ class SlowDisk:
     title = "slow disk"
     ci = 1
     night = 5
+    tells = "nobody was told to try later|it grew by"
 
     def missing(self) -> str | None:
         return None

@@ -29,6 +29,7 @@ class StalledConsumers:
     title = "consumers that stall, or beat for ever"
     ci = 1
     night = 10
+    tells = r"came \d+ times|are dead letters$| came$"
 
     def missing(self) -> str | None:
         return None

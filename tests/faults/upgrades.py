@@ -30,6 +30,7 @@ class Upgrades:
     title = "upgrade, killed at each statement"
     ci = 1
     night = 1
+    tells = r"version \d+, and the topics have"
 
     def missing(self) -> str | None:
         return None
