@@ -6,12 +6,17 @@ import importlib
 import json
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
+import apsw
 import pytest
+
+from blockqueue import BlockQueue
 
 from .crash_server import ROOT, child_environment
 from .faults.case import Fault, Result, Say, telling
+from .faults.integrity import check_database
 from .faults.kill_server import KillServer
 from .faults.registry import ALL, PROCESS
 from .faults.report import Outcome, Report, lines, markdown
@@ -91,6 +96,23 @@ def test_a_control_is_caught_only_for_what_it_has_broken(
     script = importlib.import_module("faults")
 
     assert script.attempt_control(fault, tmp_path / "control", 1).problems == found
+
+
+def test_a_file_that_contradicts_itself_is_a_problem_though_sqlite_finds_none(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "queue.db"
+    with BlockQueue(str(path)) as queue:
+        queue.create_topic("cart", ["counter"])
+        queue.publish_many("cart", ["a", "b"])
+        queue.ack("cart", "counter", queue.claim("cart", "counter", limit=1))
+    assert check_database(path) == []
+
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.execute("DELETE FROM block")
+
+    (problem,) = check_database(path)
+    assert problem.startswith("contradiction: messages that are still to be delivered")
 
 
 @pytest.mark.slow
