@@ -69,8 +69,9 @@ class Report(msgspec.Struct):
         return 0 if self.verdict is None else self.verdict.count(*kinds)
 
     def shown(self) -> list[str]:
-        """Return the first things that are wrong, as text."""
+        """Return the first things that are wrong, as text; of violations the worst."""
         found = [] if self.verdict is None else self.verdict.violations
+        found = sorted(found, key=lambda each: list(Kind).index(each.kind))
         return [*self.troubles, *(f"{each.kind}: {each.text}" for each in found)][:_SHOWN_MAX]
 
 
@@ -102,6 +103,8 @@ class Campaign:
         self.gate = Gate()
         self.random = Random(plan.seed)
         self.pause = threading.Event()  # never set: only its timeouts are used
+        #: What is told at the end: a slow start is no reason to give up.
+        self._late: list[str] = []
 
     def run(self) -> Report:
         started = time.monotonic()
@@ -118,6 +121,7 @@ class Campaign:
         finally:
             self.server.kill()
             self.journal.close()
+        self.report.troubles += self._late
         self.report.seconds = time.monotonic() - started
         return self.report
 
@@ -171,7 +175,7 @@ class Campaign:
         self.gate.serving.set()
         self.report.slowest_ready_s = max(self.report.slowest_ready_s, ready_s)
         if ready_s > READY_MAX_S:
-            self.report.troubles.append(f"ready only after {ready_s:.1f} s")
+            self._late.append(f"ready only after {ready_s:.1f} s")
 
     def _stop(self) -> None:
         code = self.server.stop()

@@ -66,7 +66,7 @@ Record = Published | Received | Acked | Unanswered
 
 
 class Kind(StrEnum):
-    """What can be wrong."""
+    """What can be wrong, the worst first."""
 
     #: Its publish was answered with 200, and a subscriber never got it; or only one did. Or it
     #: was handed out, nobody has acknowledged it, and it never came again.

@@ -33,7 +33,7 @@ class FullDisk:
     title = "disk full"
     ci = 2
     night = 20
-    tells = "acks were refused$"
+    tells = "acks were refused$|got nothing while the disk was full$"
 
     def missing(self) -> str | None:
         return disk.missing()
@@ -42,7 +42,7 @@ class FullDisk:
         return self._cycles(budget.cycles, folder, seed, say)
 
     def control(self, folder: Path, seed: int, say: Say) -> Result:
-        """Without a floor and a ballast, acks must be refused."""
+        """Without a floor and a ballast, nothing can be read, or acks are refused."""
         return self._cycles(_CONTROL_CYCLES, folder, seed, say, "no-ballast")
 
     def _cycles(self, cycles: int, folder: Path, seed: int, say: Say, *what: str) -> Result:

@@ -100,7 +100,7 @@ class VolatileDisk:
     title = "power cut, disk with a cache, torn sectors"
     ci = 6
     night = 200
-    tells = "^lost: "
+    tells = r"^lost: |would drop \d+ or more commits that were answered"
 
     def missing(self) -> str | None:
         if importlib.util.find_spec("mfusepy") is None:
