@@ -1,6 +1,7 @@
 """The audit log: who did what to the queue itself, and who was turned away.
 
-One JSON object a line, in ASCII, so that nothing in it can look like another line. Never the
+In a file of its own: one JSON object a line, in ASCII, so that nothing in it can look like
+another line. Else in the log, where acts are information and refusals are warnings. Never the
 bodies of requests, never a secret.
 """
 
@@ -12,6 +13,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from io import TextIOWrapper
@@ -23,6 +25,8 @@ logger = logging.getLogger("blockqueue")
 
 # So many refusals are written a second; the rest is only counted, or they could fill the disk.
 _REFUSALS_PER_S = 10.0
+# In the log they stand between what else there is to see.
+_REFUSALS_PER_S_IN_LOG = 1.0
 _TEXT_MAX = 300
 
 
@@ -34,29 +38,38 @@ class Audit:
 
     def __init__(self, path: str | None = None) -> None:
         self._logger = logging.getLogger("blockqueue.audit")
+        self._has_file = path is not None
         if path is not None:
             self._logger = logging.Logger("blockqueue.audit")
             handler = _File(os.path.abspath(path))
             handler.setFormatter(logging.Formatter("%(message)s"))
             self._logger.addHandler(handler)
         self._lock = threading.Lock()  # guards the two below
-        self._refusals = Bucket(_REFUSALS_PER_S, time.monotonic)
+        self._refusals = Bucket(
+            _REFUSALS_PER_S if self._has_file else _REFUSALS_PER_S_IN_LOG, time.monotonic
+        )
         self._left_out = 0
 
-    def note(self, **members: object) -> None:
-        """Write a line. What is None is left out, what is long is cut."""
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        said = {name: _cut(value) for name, value in members.items() if value is not None}
-        self._logger.info("%s", json.dumps({"time": now, **said}))
+    def note(self, what: str, **members: object) -> None:
+        """Write that something was done. What is None is left out, what is long is cut."""
+        self._write(logging.INFO, what, members)
 
-    def note_refusal(self, **members: object) -> None:
+    def _write(self, level: int, what: str, members: Mapping[str, object]) -> None:
+        said = {name: _cut(value) for name, value in members.items() if value is not None}
+        if not self._has_file:
+            self._logger.log(level, "%s", what, extra={"audit": said})
+            return
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        self._logger.log(level, "%s", json.dumps({"time": now, "what": what, **said}))
+
+    def note_refusal(self, what: str, **members: object) -> None:
         """Write that somebody was turned away, unless that happens all the time."""
         with self._lock:
             if self._refusals.take(1) > 0:
                 self._left_out += 1
                 return
             left_out, self._left_out = self._left_out, 0
-        self.note(**members, left_out=left_out or None)
+        self._write(logging.WARNING, what, {**members, "left_out": left_out or None})
 
     def close(self) -> None:
         """Let go of the file, if there is one."""

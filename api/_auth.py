@@ -17,6 +17,7 @@ from blockqueue.api._answer import give
 from blockqueue.api._audit import Audit
 from blockqueue.api._keys import Key, KeyRing
 from blockqueue.api._needs import CONSUME, OPEN, Need, need_of
+from blockqueue.api._request_info import info_of
 from blockqueue.api._visits import VISIT, Visit
 from blockqueue.api.queue import BlockQueue
 from blockqueue.api.v1 import _problem
@@ -96,7 +97,10 @@ class Auth:
         give(resp, _problem.refusal_at_once(req, error) if v1 else _envelope.refusal(error))
         resp.complete = True
         public = _PUBLIC.match(req.env.get("HTTP_AUTHORIZATION", "")[len("bearer ") :])
-        said = _what(req, params) | {"status": resp.status_code, "reason": str(error)}
+        said: dict[str, Any] = _what(req, params) | {
+            "status": resp.status_code,
+            "reason": str(error),
+        }
         self._audit.note_refusal(**said, shown=None if public is None else int(public[1]))
 
     def _report(
@@ -127,9 +131,11 @@ def _secret(req: falcon.Request) -> str:
 
 
 def _what(req: falcon.Request, params: dict[str, Any]) -> dict[str, Any]:
-    """Return what an audit log says of a request: nothing that it has in its body or headers."""
+    """Return what an audit log says of a request: nothing of its body, and of its headers
+    only the id."""
     return {
         "what": f"{req.method} {req.uri_template}",
         "from": req.env.get("REMOTE_ADDR"),
+        "request_id": info_of(req).id,
         **params,
     }

@@ -38,6 +38,7 @@ class Channel(HTTPChannel):
     lot: Lot
     patience: Patience
     clock: Callable[[], float] = staticmethod(time.monotonic)
+    has_access_log = False
     adj: Any
     server: Any
     socket: Any

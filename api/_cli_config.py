@@ -25,7 +25,7 @@ from ._cli_group import USAGE, Failed, Program, long_name
 
 DEFAULT = "blockqueue.toml"
 #: What may stand at the top, for all commands.
-SHARED = ("audit-log", "db", "json", "token-file", "url")
+SHARED = ("audit-log", "db", "json", "log-format", "log-level", "token-file", "url")
 
 
 class Setting(NamedTuple):

@@ -102,11 +102,16 @@ def failed(error: BlockQueueError) -> Failed:
     return Failed(str(error), _EXIT_CODES.get(error.status, FAILED))
 
 
-def _fail(error: Exception) -> NoReturn:
+def failure_of(error: Exception) -> click.ClickException | None:
+    """Return what a command fails with that has met ``error``; None: that is a bug."""
     from blockqueue.storage import BlockQueueError
 
+    if isinstance(error, click.ClickException):
+        return error
     if isinstance(error, OSError) and error.errno != errno.EPIPE:
-        raise Failed(str(error)) from error
-    if isinstance(error, BlockQueueError):
-        raise failed(error) from error
-    raise error
+        return Failed(str(error))
+    return failed(error) if isinstance(error, BlockQueueError) else None
+
+
+def _fail(error: Exception) -> NoReturn:
+    raise failure_of(error) or error from error

@@ -14,7 +14,7 @@ from blockqueue.storage import BlockQueueError, CommitUnknown, ValidationError
 from ._answer import Answer, headers_of, remedy, retry_after
 from ._nesting import check_nesting
 
-logger = logging.getLogger("blockqueue")
+logger = logging.getLogger("blockqueue.http")
 
 T = TypeVar("T")
 

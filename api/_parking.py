@@ -17,6 +17,7 @@ from blockqueue.actors import Promise
 from blockqueue.storage import Refused
 
 from ._answer import Answer
+from ._request_info import RequestInfo, info_of
 from ._visits import Visit, visit_of
 
 #: Where a request's environment has its ``Seat``.
@@ -39,12 +40,14 @@ class Parked(BaseException):
         refuse: Callable[[BaseException], Answer],
         *,
         timeout: float,
+        info: RequestInfo,
         give_back: Callable[[Any], object] | None = None,
         poll: bool = False,
         visit: Visit | None = None,
     ) -> None:
         super().__init__()
         self.promise = promise
+        self.info = info
         self._render = render
         self._refuse = refuse
         self.give_back = give_back
@@ -97,7 +100,7 @@ def answer_later(
     Options are those of ``Parked``. Under another server than ours the thread waits.
     """
     visit = visit_of(req)
-    parked = Parked(promise, render, refuse, visit=visit, **options)
+    parked = Parked(promise, render, refuse, info=info_of(req), visit=visit, **options)
     seat: Seat | None = req.env.get(SEAT)
     if visit is not None and not promise.is_done:
         visit.park(promise, poll=parked.poll)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import ErrorTask
 from waitress.utilities import BadRequest, Error
 
+from blockqueue.api._access_log import Noted
 from blockqueue.api._answer import Answer
 from blockqueue.api._envelope import failure
+from blockqueue.api._request_info import RequestInfo
 from blockqueue.api.v1 import _problem
 
 from ._chunks import Chunks
@@ -43,6 +46,8 @@ class Parser(HTTPRequestParser):
     first_words = b""
     #: Waitress names it in its log, also if there is none.
     path = ""
+    #: When all of it was there, by time.monotonic.
+    complete_s = 0.0
 
     def received(self, data: bytes) -> int:
         in_head = not self.headers_finished
@@ -55,12 +60,15 @@ class Parser(HTTPRequestParser):
         if self.error is not None:
             # Waitress may have put another line in its place.
             self._refused(self.header_plus + data if in_head else self._line)
+        if self.completed:
+            self.complete_s = time.monotonic()
         return consumed
 
     def fail(self, error: Error) -> None:
         """Refuse the request as far as it has come."""
         self.error = error
         self.completed = True
+        self.complete_s = time.monotonic()
         self._refused(self._line if self.headers_finished else self.header_plus)
 
     @property
@@ -118,11 +126,13 @@ def _check_lines(head: bytes) -> None:
         raise ParsingError("Transfer-Encoding names chunked twice")
 
 
-class RefusalTask(ErrorTask):
+class RefusalTask(Noted, ErrorTask):
     """Says in the words of the contract what is wrong with a request that cannot be read."""
 
     def execute(self) -> None:
         request: Any = self.request
+        given = request.headers.get("X_REQUEST_ID")
+        self.info = RequestInfo(getattr(request, "command", None), given)
         channel: Any = self.channel
         error = request.error
         answer = self._answer(request, error.code, self._text(error))
@@ -135,14 +145,12 @@ class RefusalTask(ErrorTask):
             channel.refuse()
         self.write(answer.body)
 
-    @staticmethod
-    def _answer(request: Any, status: int, text: str) -> Answer:
+    def _answer(self, request: Any, status: int, text: str) -> Answer:
         if not _problem.is_v1(getattr(request, "target", "")):
             return Answer(status, failure(status, text))
-        request_id = _problem.choose_request_id(request.headers.get("X_REQUEST_ID"))
         code = _problem.INTERNAL_ERROR if status == 500 else _problem.VALIDATION_ERROR
         # A body that is too large is nothing special there.
-        return _problem.problem(code, text, request_id, status=400 if status == 413 else status)
+        return _problem.problem(code, text, self.info.id, status=400 if status == 413 else status)
 
     def _text(self, error: Any) -> str:
         adj: Any = self.channel.adj

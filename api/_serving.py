@@ -31,6 +31,7 @@ class Site(NamedTuple):
     #: The floor of free room under which nothing is published.
     min_free_bytes: int
     access: Access
+    access_log: bool = False
 
 
 class ServingFailed(Exception):
@@ -113,6 +114,7 @@ def _serve(
             on_stop=partial(_begin_end, queue, manager),
             on_turn=manager.tell_alive,
             polls_max=site.polls_max,
+            access_log=site.access_log,
         )
     except ValidationError as error:
         listener.close()

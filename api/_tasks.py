@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import falcon
-from waitress.task import Task as WaitressTask
 from waitress.task import WSGITask
 
+from ._access_log import Noted
+from ._log_context import busy_with
 from ._parking import SEAT, Parked
+from ._request_info import RequestInfo, info_in
 
 # Up to this size an answer is sent in one piece, by the request's own thread.
 JOINED_BYTES_MAX = 65_536
 
 
-class _Writes(WaitressTask):
+class _Writes(Noted):
     """Sends a short answer in one piece: each piece costs a call to the system."""
 
     def write(self, data: bytes) -> None:
@@ -35,7 +37,12 @@ class Task(_Writes, WSGITask):
         environ: dict[str, Any] = super().get_environment()
         channel: Any = self.channel
         environ[SEAT] = channel.seat
+        self._environ = environ
         return environ
+
+    @property
+    def info(self) -> RequestInfo:  # type: ignore[override]
+        return info_in(self._environ) or RequestInfo(self._environ["REQUEST_METHOD"], None)
 
 
 class AnswerTask(_Writes):
@@ -46,8 +53,10 @@ class AnswerTask(_Writes):
     def __init__(self, channel: Any, request: Any) -> None:
         super().__init__(channel, request)
         self._parked: Parked = channel.answering
+        self.info = self._parked.info
 
     def execute(self) -> None:
+        busy_with(self.info)
         answer = self._parked.answer()
         self.status = falcon.code_to_http_status(answer.status)
         self.response_headers = [("Content-Type", answer.content_type), *answer.headers]

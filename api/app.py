@@ -10,6 +10,7 @@ from blockqueue.api import _envelope, _health, _topics
 from blockqueue.api._answer import give
 from blockqueue.api._audit import Audit
 from blockqueue.api._auth import Auth, Mode
+from blockqueue.api._request_info import Requests, info_of
 from blockqueue.api.queue import BlockQueue
 from blockqueue.api.v1 import _problem, docs, openapi, routes
 
@@ -23,12 +24,14 @@ def create_app(
         auth: whether who asks needs a token: ``"auto"``, as soon as ``queue.tokens`` has had
             one; ``"required"``, always; ``"off"``, never.
         audit_log: a file for the audit log; by default it goes to the logger
-            ``blockqueue.audit``.
+            ``blockqueue.audit``, whose records have it as ``audit``.
 
     Raises:
         OSError: the audit log cannot be opened.
     """
-    app: falcon.App[Any, Any] = falcon.App(middleware=Auth(queue, auth, Audit(audit_log)))
+    app: falcon.App[Any, Any] = falcon.App(
+        middleware=[Requests(), Auth(queue, auth, Audit(audit_log))]
+    )
     app.req_options.strip_url_path_trailing_slash = True
     app.req_options.keep_blank_qs_values = True
     app.add_error_handler(Exception, _on_error)
@@ -48,7 +51,7 @@ def _on_error(
     req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]
 ) -> None:
     if _problem.is_v1(req.path):
-        give(resp, _problem.refusal(error, _problem.request_id(req)))
+        give(resp, _problem.refusal(error, info_of(req).id))
     else:
         give(resp, _envelope.refusal(error))
 

@@ -65,12 +65,12 @@ def main(ctx: click.Context, config: str | None) -> None:
     BLOCKQUEUE_PUBLISH_PRIORITY) and in a TOML file. What is typed is stronger than the
     environment, and that is stronger than the file.
     """
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO if ctx.invoked_subcommand in _SERVERS else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
-    logging.getLogger("pykka").setLevel(logging.WARNING)
+    if ctx.invoked_subcommand not in _SERVERS:  # which have options for that
+        logging.basicConfig(
+            stream=sys.stderr,
+            level=logging.WARNING,
+            format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        )
     if (config is not None or os.path.isfile("blockqueue.toml")) and ctx.invoked_subcommand:
         _configure(ctx, config, ctx.invoked_subcommand)
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 import click
 
+from ._cli_logs import logged
 from ._cli_options import size
 
 _WORKERS_MAX = 64
@@ -117,8 +118,17 @@ def _workers(value: str) -> int:
     envvar="BLOCKQUEUE_AUDIT_LOG",
     show_envvar=True,
     type=click.Path(),
-    help="A file for the audit log, one JSON object a line.",
+    help="A file for the audit log, one JSON object a line; else it is part of the log.",
 )
+@click.option(
+    "--access-log",
+    default=False,
+    is_flag=True,
+    envvar="BLOCKQUEUE_ACCESS_LOG",
+    show_envvar=True,
+    help="Log every request and its answer.",
+)
+@logged
 def serve(
     db: str,
     host: str,
@@ -131,6 +141,7 @@ def serve(
     insecure_no_auth: bool,
     admin_token_file: str | None,
     audit_log: str | None,
+    access_log: bool,
 ) -> None:
     """Serve the queue over HTTP until SIGTERM or Ctrl-C.
 
@@ -153,7 +164,7 @@ def serve(
         manager.tell_ready(text)
 
     access = Access("off" if insecure_no_auth else auth, admin_token_file, audit_log)
-    site = Site(db, host, port, threads, max_polls, min_free, access)
+    site = Site(db, host, port, threads, max_polls, min_free, access, access_log)
     link = Link.inherited()
     manager = ServiceManager.inherited()
     try:

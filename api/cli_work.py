@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from ._cli_logs import logged
 from ._cli_options import duration
 from ._cli_source import SUBSCRIBER, TOPIC, Source, source_options
 
@@ -39,6 +40,7 @@ from ._cli_source import SUBSCRIBER, TOPIC, Source, source_options
     help="How long SIGTERM lets running jobs go on.",
 )
 @source_options
+@logged
 def work(
     source: Source,
     handler: str,

@@ -52,6 +52,7 @@ class Server:
     ``on_turn`` is called by the loop, at least once a second: nobody hears of one that hangs.
     ``polls_max`` is how many long polls may wait at once; None: three quarters of the
     connections, and more than that is a ValidationError. ``patience`` is with slow clients.
+    ``access_log``: whether each answer is logged.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Server:
         on_turn: Callable[[], None] | None = None,
         polls_max: int | None = None,
         patience: Patience | None = None,
+        access_log: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
@@ -95,7 +97,12 @@ class Server:
         )
         self._server = cast(Any, server)
         lot = Lot(self._map, polls)
-        served = {"lot": lot, "patience": patience or Patience(), "clock": staticmethod(clock)}
+        served = {
+            "lot": lot,
+            "patience": patience or Patience(),
+            "clock": staticmethod(clock),
+            "has_access_log": access_log,
+        }
         self._server.channel_class = type("ServedChannel", (Channel,), served)
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 

@@ -200,7 +200,7 @@ def test_no_secret_is_in_a_log_or_a_process_list(db: Path, log: Path, tmp_path: 
     revoked = token("create", "gone", *scopes, "--db", str(db))
     token("revoke", "gone", "--db", str(db))
     given = [good, revoked, file.read_text(), good[:-1], "bq_1_misspelt-misspelt-misspelt"]
-    arguments = ("--audit-log", str(log), "--admin-token-file", str(file))
+    arguments = ("--audit-log", str(log), "--admin-token-file", str(file), "--access-log")
     with serving(db, *arguments) as server:
         statuses = set[int]()
         for secret in given:

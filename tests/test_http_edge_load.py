@@ -21,6 +21,7 @@ from blockqueue.api._answer import Answer
 from blockqueue.api._channel import Channel
 from blockqueue.api._lot import Lot
 from blockqueue.api._parking import Parked
+from blockqueue.api._request_info import RequestInfo
 
 from .http_edge import Client, Edge, edge, hello
 from .http_server import (
@@ -167,6 +168,7 @@ class Waiting:
             promise,
             lambda value: Answer(200, b"hello"),
             lambda error: Answer(getattr(error, "status", 500), str(error).encode() + b" hello"),
+            info=RequestInfo("GET", None),
             timeout=1,
             poll=True,
         )

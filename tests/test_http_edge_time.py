@@ -11,6 +11,7 @@ import pytest
 from blockqueue.actors import Promise
 from blockqueue.api._answer import Answer
 from blockqueue.api._parking import Parked
+from blockqueue.api._request_info import RequestInfo
 
 from .http_edge import BIG, Client, Edge, edge, hello, plain
 
@@ -229,6 +230,7 @@ class Waiting:
             promise,
             lambda value: Answer(200, b"hello"),
             lambda error: Answer(getattr(error, "status", 500), str(error).encode()),
+            info=RequestInfo("GET", None),
             timeout=1,
             poll=True,
         )

@@ -11,6 +11,7 @@ import msgspec
 from blockqueue.actors import Promise
 from blockqueue.api._answer import Answer, Headers
 from blockqueue.api._parking import answer_later
+from blockqueue.api._request_info import info_of
 from blockqueue.api._trace_context import Trace, received
 from blockqueue.api._visits import check_creates
 from blockqueue.api.queue import BlockQueue
@@ -27,14 +28,14 @@ _encode = msgspec.json.Encoder().encode
 class Call:
     """A request to a topic that exists, with its input read, and the ways to answer it."""
 
-    __slots__ = ("_operation", "_req", "body", "path", "query", "queue", "request_id")
+    __slots__ = ("_operation", "_req", "body", "info", "path", "query", "queue")
 
     def __init__(
         self, queue: BlockQueue, operation: Operation, req: falcon.Request, path: dict[str, str]
     ) -> None:
         self.queue = queue
         self.path = path
-        self.request_id = _problem.request_id(req)
+        self.info = info_of(req)
         self.query: dict[str, Any] = {}
         self.body: Any = None
         self._operation = operation
@@ -89,7 +90,7 @@ class Call:
         """Return the answer of success; ``status`` if it is not the operation's usual one."""
         status = status or self._operation.status
         body = b"" if status == 204 else b'{"data":' + _encode(data) + b"}"
-        return Answer(status, body, _problem.id_header(self.request_id) + headers)
+        return Answer(status, body, _problem.id_header(self.info.id) + headers)
 
     def later(
         self, promise: Promise[Any], render: Callable[[Any], Answer], **options: Any
@@ -99,4 +100,4 @@ class Call:
         return answer_later(self._req, promise, render, self.refuse, timeout=timeout, **options)
 
     def refuse(self, error: BaseException) -> Answer:
-        return _problem.refusal(error, self.request_id)
+        return _problem.refusal(error, self.info.id)

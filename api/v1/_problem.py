@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import http
 import logging
-import os
-import re
 from typing import Annotated, NamedTuple
 from urllib.parse import quote
 
@@ -13,17 +11,16 @@ import falcon
 import msgspec
 
 from blockqueue.api._answer import Answer, Headers, headers_of, remedy, retry_after
+from blockqueue.api._request_info import info_of
 from blockqueue.storage import BlockQueueError, CommitUnknown, Refused, TopicNotFound
 
-logger = logging.getLogger("blockqueue")
+logger = logging.getLogger("blockqueue.http")
 
 PROBLEM_JSON = "application/problem+json"
 #: Names the error's class. Several have one code, and clients need to tell them apart: a
 #: commit that is unknown from one that never was. Not in the body, which the contract fixes.
 ERROR_HEADER = "X-BlockQueue-Error"
 _TYPE = "https://blockqueue.dev/problems/"
-_REQUEST_ID = "blockqueue.request_id"
-_PRINTABLE = re.compile(r"[\x20-\x7e]{1,128}")
 
 
 class Code(NamedTuple):
@@ -103,21 +100,6 @@ def is_v1(path: str) -> bool:
     return path.startswith("/v1") and path[3:4] in {"", "/", "?"}
 
 
-def choose_request_id(given: str | None) -> str:
-    """Return a request's id: its client's own if that can stand in a header, else a new one."""
-    if given is not None and _PRINTABLE.fullmatch(given):
-        return given
-    return os.urandom(16).hex()
-
-
-def request_id(req: falcon.Request) -> str:
-    """Return a request's id, always the same."""
-    known: str | None = req.env.get(_REQUEST_ID)
-    if known is None:
-        known = req.env[_REQUEST_ID] = choose_request_id(req.env.get("HTTP_X_REQUEST_ID"))
-    return known
-
-
 def id_header(request: str) -> Headers:
     return (("X-Request-Id", request),)
 
@@ -179,7 +161,7 @@ def refusal_at_once(req: falcon.Request, error: TopicNotFound | Refused) -> Answ
     code = TOPIC_NOT_FOUND if isinstance(error, TopicNotFound) else _code_of(error)
     # As it was sent, so with its slash.
     path = req.env["PATH_INFO"].encode("latin-1") if code in _WITH_PATH else None
-    return problem(code, str(error), request_id(req), path=path, error=error)
+    return problem(code, str(error), info_of(req).id, path=path, error=error)
 
 
 def _code_of(error: BlockQueueError) -> Code:
@@ -192,7 +174,7 @@ def _code_of(error: BlockQueueError) -> Code:
 
 def http_refusal(req: falcon.Request, error: falcon.HTTPError) -> Answer:
     """Return the answer for what Falcon, or an embedding program's middleware, refuses."""
-    request, headers = request_id(req), headers_of(error)
+    request, headers = info_of(req).id, headers_of(error)
     if error.status_code == 405:
         return Answer(405, b"", id_header(request) + headers)
     if isinstance(error, falcon.HTTPRouteNotFound):

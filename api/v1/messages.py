@@ -181,6 +181,7 @@ def publish_message(call: Call) -> Answer:
 
     def render(published: list[Published]) -> Answer:
         (receipt,) = _receipts(published)
+        call.info.message_id = receipt.message_id
         if commit:
             return call.reply(receipt, status=200)
         place = f"{PREFIX}/topics/{quote(call.topic, safe='')}/messages/{receipt.message_id}"

@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from blockqueue.api._log_context import busy_with
+
 from ._outcomes import ACKED, Cancel, Nacked, Outcome, RetryAfter, outcome_of
 from ._payload import Arguments, Undecodable
 from ._run import Run
@@ -25,13 +27,17 @@ class Handling:
         self._arguments = arguments
 
     def call(self, run: Run) -> Outcome | None:
+        busy_with(run)
         try:
             self._handler(*self._arguments.of(run))
         except BaseException as error:  # sys.exit, too, would only end the thread
             return self._failed(run, error)
+        finally:
+            busy_with(None)
         return ACKED if run.take() else None
 
     async def call_async(self, run: Run) -> Outcome | None:
+        busy_with(run)  # until the task ends
         try:
             await self._handler(*self._arguments.of(run))
         except asyncio.CancelledError as error:

@@ -115,5 +115,5 @@ class Heart:
         """Drop what the handler will say. It may have said it a moment ago."""
         if run.take():
             self._counts.add("lease_lost")
-            logger.warning("the lease of %r is lost: %s", run.held, error)
+            logger.warning("the lease of %r is lost: %s", run.held, error, extra=run.said())
             run.cancel(error)

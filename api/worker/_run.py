@@ -27,10 +27,16 @@ class Run:
         "extended_s",
         "held",
         "interrupt",
+        "subscriber",
         "timed_out",
+        "topic",
     )
 
-    def __init__(self, held: Any, claimed_s: float, beat_due_s: float) -> None:
+    def __init__(
+        self, topic: str, subscriber: str, held: Any, claimed_s: float, beat_due_s: float
+    ) -> None:
+        self.topic = topic
+        self.subscriber = subscriber
         self.held = held
         self.claimed_s = claimed_s
         #: The lease ends one lease after this, or a little sooner. Monotonic, as all here.
@@ -45,6 +51,14 @@ class Run:
         self.timed_out = False
         self._right = [None]
         self._event: threading.Event | None = None
+
+    def said(self) -> dict[str, object]:
+        """Return what the log records of its job have besides."""
+        return {
+            "topic": self.topic,
+            "subscriber": self.subscriber,
+            "message_id": self.held.id,
+        }
 
     @property
     def is_open(self) -> bool:

@@ -100,7 +100,9 @@ class Settler:
             retry.delay_s = min(2 * retry.delay_s, _RETRY_S_MAX)
             retry.due_s = time.monotonic() + retry.delay_s
             if error is not None and retry.due_s > retry.deadline_s:
-                logger.error("%r comes again: its outcome is lost: %s", retry.done.run.held, error)
+                run = retry.done.run
+                text = "%r comes again: its outcome is lost: %s"
+                logger.error(text, run.held, error, extra=run.said())
                 self._end("completion_failed", 1)
             elif error is not None:
                 continue

@@ -49,6 +49,7 @@ class Shift:
         settings: Settings,
         on_end: Callable[[BlockQueueError | None], None],
     ) -> None:
+        self._place = (topic, subscriber)
         self._name = f"{topic}/{subscriber}"
         self._settings = settings
         self._on_end = on_end
@@ -141,7 +142,7 @@ class Shift:
     def _begin(self, found: Sequence[Any]) -> None:
         now_s = time.monotonic()
         due_s = now_s if self._heart is None else self._heart.due_s(now_s)
-        self._slots.add([Run(held, now_s, due_s) for held in found])
+        self._slots.add([Run(*self._place, held, now_s, due_s) for held in found])
 
     def _give_back(self) -> None:
         """Let others have the jobs that would have to wait for a handler here."""

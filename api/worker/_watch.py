@@ -78,11 +78,12 @@ class Watch:
         taken = run.take()  # or it has said itself, or its lease is lost
         run.cancel(error)
         if taken:
-            logger.warning("%r: %s", run.held, error)
+            logger.warning("%r: %s", run.held, error, extra=run.said())
             self._slots.settle(run, Nacked(f"TimeoutError: {error}"))
 
     def _give_up(self, run: Run) -> None:
         hung = self._slots.give_up(run)
-        logger.error("the handler of %r hangs and is given up; %d hang now", run.held, hung)
+        text = "the handler of %r hangs and is given up; %d hang now"
+        logger.error(text, run.held, hung, extra=run.said())
         if hung >= self._hung_max:
             self._on_fatal(Unavailable(f"{hung} handlers hang: the process must be started anew"))
