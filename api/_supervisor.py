@@ -163,8 +163,19 @@ class Supervisor:
 
     # Workers that come and go.
 
-    def _start(self) -> Worker:
-        worker = Worker(self._listener)
+    def _start(self) -> Worker | None:
+        """Start a worker; None if the system starts no process at the moment.
+
+        That is no reason to end those that serve: it may be short of memory or of processes.
+        """
+        try:
+            worker = Worker(self._listener)
+        except OSError as error:
+            text = f"no worker can be started: {error}"
+            if self._watch is None:
+                raise SupervisorFailed(text) from error
+            logger.error(text)
+            return None
         self._selector.register(worker.link, selectors.EVENT_READ, worker)
         return worker
 
@@ -175,6 +186,8 @@ class Supervisor:
         for seat in self._seats if self._watch is not None else self._seats[:1]:
             if seat.worker is None and seat.due <= time.monotonic():
                 seat.worker = self._start()
+                if seat.worker is None:
+                    seat.vacate(ran_well=False)
 
     def _hear(self, worker: Worker) -> None:
         was_ready = worker.ready_at is not None
@@ -233,7 +246,12 @@ class Supervisor:
         old = self._to_replace.popleft()
         for seat in self._seats:
             if seat.worker is old:  # or it has ended by itself, and was replaced
-                self._successor = seat, self._start()
+                successor = self._start()
+                if successor is None:
+                    logger.error("the restart stops")
+                    self._to_replace.clear()
+                    return
+                self._successor = seat, successor
 
     # Workers that do not obey.
 

@@ -17,7 +17,7 @@ _REAP_S = 10.0
 
 
 class Worker:
-    """A worker process. It is started, and later ended, once.
+    """A worker process. It is started, and later ended, once. Raises OSError if it cannot be.
 
     ``link`` is readable when there is something to ``hear``.
     """
@@ -25,14 +25,18 @@ class Worker:
     def __init__(self, listener: socket.socket) -> None:
         self.link, theirs = socket.socketpair()
         self.link.setblocking(False)
-        with theirs:
-            # By exec: a fork would inherit what threads of the parent hold.
-            self._process = subprocess.Popen(
-                [sys.executable, *sys.orig_argv[1:]],
-                env=os.environ | variable(listener, theirs),
-                pass_fds=(listener.fileno(), theirs.fileno()),
-                stdin=subprocess.DEVNULL,
-            )
+        try:
+            with theirs:
+                # By exec: a fork would inherit what threads of the parent hold.
+                self._process = subprocess.Popen(
+                    [sys.executable, *sys.orig_argv[1:]],
+                    env=os.environ | variable(listener, theirs),
+                    pass_fds=(listener.fileno(), theirs.fileno()),
+                    stdin=subprocess.DEVNULL,
+                )
+        except BaseException:
+            self.link.close()
+            raise
         self.pid = self._process.pid
         #: When it said that it is ready, by time.monotonic.
         self.ready_at: float | None = None

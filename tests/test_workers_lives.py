@@ -316,3 +316,64 @@ def test_workers_that_keep_failing_do_not_harm_the_one_that_serves(
         server.close()
     lines = [line for line in server.errors.splitlines() if "exit code 3" in line]
     assert [line.rsplit(" in ", 1)[1] for line in lines[:4]] == ["0 s", "0.1 s", "0.2 s", "0.4 s"]
+
+
+# A system that lets no process start for a while.
+
+CANNOT_START = """
+import errno, subprocess
+from blockqueue.api import _worker_process
+from blockqueue.api.cli import main
+
+class Popen(subprocess.Popen):
+    calls = 0
+
+    def __init__(self, *args, **options):
+        Popen.calls += 1
+        if Popen.calls in {FAILING}:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        super().__init__(*args, **options)
+
+_worker_process.subprocess.Popen = Popen
+main()
+"""
+
+
+def test_the_others_serve_on_while_none_can_be_started(db: Path) -> None:
+    """As when there is no memory, or too many processes: it is tried again and again."""
+    launcher = CANNOT_START.replace("FAILING", "3, 4, 5")
+    with serving(db, "--workers", "2", launcher=launcher) as server:
+        create_topic(server, "cart")
+        victim = workers(server)[0]
+        victim.kill()
+        publish(server, "cart", "while none can be started")
+
+        until(lambda: replaced(server, victim, 2), "it is back")
+
+        assert len(read(server, "cart")) == 1
+        assert server.stop() == 0
+    assert server.errors.count("no worker can be started: ") == 3
+
+
+def test_a_restart_ends_where_none_can_be_started(db: Path) -> None:
+    """The old ones serve on; the next restart replaces them."""
+    launcher = CANNOT_START.replace("FAILING", "3, ")
+    with serving(db, "--workers", "2", launcher=launcher) as server:
+        before = workers(server)
+        server.signal(signal.SIGHUP)
+        until(lambda: "the restart stops" in server.errors, "it was noticed")
+        assert workers(server) == before
+        check_healthy(server, "cart")
+
+        server.signal(signal.SIGHUP)
+
+        until(lambda: gone(before), "all were replaced")
+        check_healthy(server, "other")
+        assert server.stop() == 0
+
+
+def test_a_first_worker_that_cannot_be_started_ends_the_start(db: Path) -> None:
+    """With the system's word."""
+    line = refused(db, "--workers", "2", launcher=CANNOT_START.replace("FAILING", "1, "))
+
+    assert line.endswith("no worker can be started: [Errno 11] Resource temporarily unavailable")
