@@ -8,6 +8,7 @@ import click
 
 from blockqueue import storage
 
+from ._cli_lock import lock_watched
 from ._cli_source import DB, JSON
 
 _CODES = {storage.OK: 0, storage.WARNING: 1, storage.ERROR: 2}
@@ -25,10 +26,11 @@ def doctor(ctx: click.Context, db: str, quick: bool, as_json: bool) -> None:
     for a warning, 2 for an error.
     """
     worst = 0
-    for found in storage.examine(db, quick=quick):
-        worst = max(worst, _CODES[found.level])
-        if as_json:
-            click.echo(json.dumps(found._asdict()))
-        else:
-            click.echo(f"{found.level:8} {found.check:11} {found.detail}")
+    with lock_watched(db):
+        for found in storage.examine(db, quick=quick):
+            worst = max(worst, _CODES[found.level])
+            if as_json:
+                click.echo(json.dumps(found._asdict()))
+            else:
+                click.echo(f"{found.level:8} {found.check:11} {found.detail}")
     ctx.exit(worst)

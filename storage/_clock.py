@@ -15,6 +15,8 @@ from typing import Protocol
 
 import msgspec
 
+from ._errors import DatabaseUnusable
+
 _BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
 _BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 # How far the stored time may lag behind; a new boot starts that much later.
@@ -121,7 +123,13 @@ class StoredClock(msgspec.Struct):
 
     @classmethod
     def unpack(cls, packed: bytes) -> StoredClock:
-        return msgspec.json.decode(packed, type=cls)
+        """Read what ``pack`` has made. Raises DatabaseUnusable."""
+        try:
+            return msgspec.json.decode(packed, type=cls)
+        except msgspec.DecodeError as error:
+            raise DatabaseUnusable(
+                f"what the database knows of time is damaged ({error}): restore a backup"
+            ) from error
 
     def pack(self) -> bytes:
         return msgspec.json.encode(self)

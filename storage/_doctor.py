@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
@@ -22,6 +23,10 @@ OK, WARNING, ERROR = "ok", "warning", "error"
 _MIB = 1024 * 1024
 _DRIFT_WARN_MS = 5 * 60_000
 _SHOWN = 5
+# Whoever looks for what is wrong must not wait for ever himself.
+_LOCK_S = 10.0
+_LOCK_LOOK_S = 0.005
+_LOCKED = "the write lock was not free for {:g} s: nobody can publish, claim or acknowledge"
 
 
 class Finding(NamedTuple):
@@ -36,7 +41,8 @@ def examine(path: str, *, quick: bool = False) -> Iterator[Finding]:
     """Check a database step by step; the first error may be the last finding.
 
     ``quick`` leaves out what reads the whole file. The log is looked at under the file lock,
-    which holds writers back for a few milliseconds; all else disturbs nobody.
+    which holds writers back for a few milliseconds; all else disturbs nobody. If the lock is not
+    free in time that is an error, and the log is not looked at.
     """
     path = os.path.abspath(path)
     yield from _tried("sqlite", _sqlite)
@@ -75,10 +81,13 @@ def _sqlite() -> Finding:
 
 def _log(path: str) -> Generator[Finding, None, Log | None]:
     """Look through the log while nobody writes; return what was found."""
-    lock = FileLock(path + "-lock") if os.path.exists(path + "-lock") else None
+    lock: FileLock | None = None
     try:
-        if lock is not None:
-            lock.acquire()
+        if os.path.exists(path + "-lock"):
+            lock = FileLock(path + "-lock")
+            if not _acquired(lock):
+                yield Finding("log", ERROR, _LOCKED.format(_LOCK_S))
+                return None
         log = scan_log(path)
     except OSError as error:
         yield Finding("log", ERROR, str(error))
@@ -88,6 +97,17 @@ def _log(path: str) -> Generator[Finding, None, Log | None]:
             lock.close()
     yield _log_finding(log)
     return log
+
+
+def _acquired(lock: FileLock) -> bool:
+    """Take the lock if it is free in time. Writers hold it for a moment each."""
+    pause = threading.Event()  # never set: only its timeout is used
+    until = time.monotonic() + _LOCK_S
+    while not lock.try_acquire():
+        if time.monotonic() > until:
+            return False
+        pause.wait(_LOCK_LOOK_S)
+    return True
 
 
 def _log_finding(log: Log) -> Finding:

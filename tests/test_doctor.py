@@ -16,9 +16,11 @@ from blockqueue.storage import (
     OK,
     WARNING,
     Ack,
+    FileLock,
     Finding,
     Nack,
     Subscriber,
+    _doctor,
     claim,
     examine,
     settle,
@@ -168,6 +170,55 @@ def test_a_set_clock_and_a_missing_ballast_are_warnings(tmp_path: Path) -> None:
         "space": WARNING,
     }
     assert run("doctor", "--db", tmp_path / "queue.db").exit_code == 1
+
+
+@pytest.mark.parametrize("stored", ["x'00'", "x''", """CAST('{"boot_id": 1}' AS BLOB)"""])
+def test_a_damaged_clock_is_an_error_and_the_rest_is_looked_at(tmp_path: Path, stored: str) -> None:
+    """Nobody opens that; who tries is told the same."""
+    filled(tmp_path).store.close()
+    path = tmp_path / "queue.db"
+    change(path, f"INSERT INTO meta VALUES ('clock', {stored})")
+
+    result = run("doctor", "--json", "--db", path)
+
+    found = {each["check"]: each for each in map(json.loads, result.output.splitlines())}
+    assert result.exit_code == 2
+    assert found["clock"]["level"] == ERROR
+    assert found["messages"]["level"] == OK
+    opened = run("status", "--db", path)
+    assert opened.exit_code == 1
+    assert opened.output == f"Error: {found['clock']['detail']}\n"
+
+
+def test_a_lock_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
+    """As when the files belong to somebody else."""
+    filled(tmp_path).store.close()
+    (tmp_path / "queue.db-lock").unlink()
+    (tmp_path / "queue.db-lock").mkdir()
+
+    result = run("doctor", "--db", tmp_path / "queue.db")
+
+    assert result.exit_code == 2, result.output
+    assert "Is a directory" in problems(tmp_path / "queue.db")["log"].detail
+
+
+def test_a_lock_that_is_never_free_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks for the reason of a standstill does not stand still himself."""
+    filled(tmp_path).store.close()
+    monkeypatch.setattr(_doctor, "_LOCK_S", 0.05)
+    held = FileLock(str(tmp_path / "queue.db-lock"))
+    held.acquire()
+    try:
+        found = problems(tmp_path / "queue.db")
+        assert run("doctor", "--db", tmp_path / "queue.db").exit_code == 2
+    finally:
+        held.close()
+
+    assert set(found) == {"log"}
+    assert found["log"].detail.startswith("the write lock was not free for 0.05 s: nobody can")
+    assert problems(tmp_path / "queue.db") == {}
 
 
 def test_what_is_not_a_database_of_ours_is_an_error(tmp_path: Path) -> None:
