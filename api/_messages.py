@@ -21,27 +21,12 @@ from blockqueue.storage import (
 )
 
 from ._durations import Duration, milliseconds
+from ._message import Message
 from ._trace_context import Trace, joined
 
 _PLAIN = frozenset({str, bytes})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _fingerprinted = msgspec.msgpack.Encoder(order="deterministic")
-
-
-class Message(msgspec.Struct, frozen=True):
-    """A message with options of its own, for ``publish_many``.
-
-    ``priority`` is −1000 to 1000, higher first. ``delay`` counts from the commit;
-    ``schedule_at`` is a time with a zone instead. See ``BlockQueue.publish``.
-    """
-
-    payload: str | bytes
-    headers: Mapping[str, str] | None = None
-    correlation_id: str | None = None
-    priority: int = 0
-    delay: Duration | None = None
-    schedule_at: datetime | None = None
-    idempotency_key: str | None = None
 
 
 class _Options(NamedTuple):

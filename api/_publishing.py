@@ -11,7 +11,8 @@ from blockqueue.storage import Batch, Published, publish_in
 
 from ._durations import Duration
 from ._face import Face
-from ._messages import Message, batch_of, batches_of
+from ._message import Message
+from ._messages import batch_of, batches_of
 from ._receipts import Receipt, Receipts
 from ._trace_context import Trace
 from ._transaction import Transaction

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
-
-import msgspec
 
 from blockqueue.storage import (
     After,
@@ -33,40 +31,20 @@ from blockqueue.storage import (
 )
 
 from ._face import Face, topic_id
-from ._messages import Message, batch_of
+from ._message import Message
+from ._messages import batch_of
+from ._schedule_spec import ScheduleSpec
 
 T = TypeVar("T")
 
 
-class ScheduleSpec(msgspec.Struct, frozen=True):
-    """What to publish, and when.
-
-    Args:
-        name: 1 to 150 bytes, one schedule of that name in a topic.
-        cron: minute, hour, day 1–31, month 1–12 or JAN–DEC, weekday 0–6 (Sunday is 0) or
-            SUN–SAT. Each is ``*``, numbers, ranges ``a-b``, steps ``*/n``, ``a-b/n``, ``a/n``,
-            or several of these with commas. If both days are restricted, either will do.
-        message: text or bytes up to 1 MiB.
-        timezone: an IANA name; the hours are those of its clocks. A time that they skip does
-            not come that day, a time that they repeat comes twice.
-        headers, correlation_id, priority: as in ``BlockQueue.publish``.
-    """
-
-    name: str
-    cron: str
-    message: str | bytes
-    timezone: str = "UTC"
-    headers: Mapping[str, str] | None = None
-    correlation_id: str | None = None
-    priority: int = 0
-
-    def plan(self) -> SchedulePlan:
-        """Return it as the storage knows it. Raises ValidationError, if the message is wrong."""
-        headers = dict(self.headers) if self.headers else None
-        correlation_id = self.correlation_id or None
-        batch_of(Message(self.message, headers, correlation_id, self.priority))
-        body = Envelope(self.message, headers, correlation_id)
-        return SchedulePlan(self.name, self.cron, body, self.timezone, self.priority)
+def plan_of(spec: ScheduleSpec) -> SchedulePlan:
+    """Return it as the storage knows it. Raises ValidationError, if the message is wrong."""
+    headers = dict(spec.headers) if spec.headers else None
+    correlation_id = spec.correlation_id or None
+    batch_of(Message(spec.message, headers, correlation_id, spec.priority))
+    body = Envelope(spec.message, headers, correlation_id)
+    return SchedulePlan(spec.name, spec.cron, body, spec.timezone, spec.priority)
 
 
 class Schedules:
@@ -91,7 +69,7 @@ class Schedules:
             AlreadyExists: another schedule of the topic has the name.
             ValidationError: something is out of range, or it is not due within 5 years.
         """
-        plan = spec.plan()
+        plan = plan_of(spec)
         return self._change(lambda tx, number: create_schedule_in(tx, number, plan))
 
     def get(self, id: str) -> Schedule:
@@ -110,7 +88,7 @@ class Schedules:
             StaleVersion: ``version`` is not the schedule's: somebody has changed it.
             AlreadyExists, ValidationError: as in ``create``.
         """
-        plan = spec.plan()
+        plan = plan_of(spec)
         return self._change(lambda tx, number: update_schedule_in(tx, number, id, plan, version))
 
     def delete(self, id: str) -> None:

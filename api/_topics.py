@@ -23,7 +23,7 @@ from blockqueue.storage import (
 from ._answer import Answer, give
 from ._durations import milliseconds
 from ._envelope import SUCCESS, first_value, refusal, success
-from ._messages import Message
+from ._message import Message
 from ._needs import CONSUME, CREATE, MANAGE, OBSERVE, PUBLISH, Needs
 from ._options import Subscriber
 from ._parking import answer_later

@@ -16,7 +16,8 @@ from ._ids import delivery_id, message_id, receipt_token
 from ._runs import Run, move
 from ._snapshot import Snapshot, Tx
 from ._states import Event, State
-from ._topology import Subscriber, subscriber, topic
+from ._subscriber import Subscriber
+from ._topology import subscriber, topic
 from ._verb import verb
 
 logger = logging.getLogger("blockqueue")

@@ -41,6 +41,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+__all__ = [
+    "AlreadyExists",
+    "BackPressure",
+    "BlockQueueError",
+    "CommitUnknown",
+    "Conflict",
+    "CorruptBlock",
+    "DatabaseError",
+    "DatabaseUnusable",
+    "DeliveryNotFound",
+    "DiskFull",
+    "Finished",
+    "Forbidden",
+    "IdempotencyConflict",
+    "LeaseLost",
+    "MessageNotFound",
+    "NewerSchema",
+    "NoSubscribers",
+    "NotFound",
+    "Paused",
+    "QueueClosed",
+    "RateLimited",
+    "Refused",
+    "ScheduleNotFound",
+    "StaleVersion",
+    "SubscriberNotFound",
+    "TokenNotFound",
+    "TopicNotFound",
+    "Unauthorized",
+    "Unavailable",
+    "ValidationError",
+    "Withdrawn",
+]
+
 
 class BlockQueueError(Exception):
     """Root of all errors of this package."""

@@ -6,7 +6,8 @@ from ._cursors import Cursor
 from ._failures import fail_in
 from ._snapshot import Tx
 from ._states import Event, State
-from ._topology import Subscriber, subscriber
+from ._subscriber import Subscriber
+from ._topology import subscriber
 from ._verb import verb
 
 REASON = "lease expired"

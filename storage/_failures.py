@@ -11,7 +11,7 @@ from ._retries import failed
 from ._runs import Run
 from ._snapshot import Snapshot, Tx
 from ._states import Event
-from ._topology import Subscriber
+from ._subscriber import Subscriber
 
 # What was leased by one claim fails together, and no claim takes more than this.
 _ROW_MESSAGES_MAX = limits.BATCH_MAX

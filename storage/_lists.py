@@ -20,7 +20,7 @@ from ._pages import After, Page, page_of
 from ._runs import COLUMNS, Run
 from ._snapshot import Snapshot
 from ._states import ACTIVE, State
-from ._topology import Subscriber
+from ._subscriber import Subscriber
 
 _ROWS = 500
 _BLOCKS_BELOW = """SELECT first_seq, count FROM block WHERE topic_id = ? AND priority = ?

@@ -6,7 +6,7 @@ import hashlib
 
 from ._runs import Run, move
 from ._states import Event
-from ._topology import Subscriber
+from ._subscriber import Subscriber
 
 
 def failed(

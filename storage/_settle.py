@@ -22,7 +22,8 @@ from ._ids import receipt_token
 from ._runs import Run, move
 from ._snapshot import Tx
 from ._states import ACTIVE, Event, State
-from ._topology import Subscriber, subscriber
+from ._subscriber import Subscriber
+from ._topology import subscriber
 from ._verb import verb
 
 
@@ -31,8 +32,7 @@ class Handle(msgspec.Struct, frozen=True):
 
     ``proof`` is the claim's generation (from a Delivery of this process), its receipt
     token, or None: whoever knows the id may. ``subscriber_id``, ``topic_id``: whose the id
-    says it is, if it does. ``count``: so many neighbours, claimed together (with a
-    generation).
+    says it is, if it does. ``count``: so many neighbours (with a generation).
     """
 
     priority: int

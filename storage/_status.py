@@ -13,7 +13,8 @@ from ._pages import After, Page, page_of
 from ._settle import Cancel, Handle, settle_in
 from ._snapshot import Snapshot, Tx
 from ._states import ACTIVE, State
-from ._topology import Subscriber, subscribers
+from ._subscriber import Subscriber
+from ._topology import subscribers
 from ._verb import verb
 
 

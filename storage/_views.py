@@ -13,7 +13,8 @@ from ._runs import COLUMNS, Run
 from ._settle import Handle
 from ._snapshot import Snapshot
 from ._states import State
-from ._topology import Subscriber, Topic, subscribers, topics
+from ._subscriber import Subscriber
+from ._topology import Topic, subscribers, topics
 
 _PAGE = 500
 _NO_SEQ = 2**63 - 1

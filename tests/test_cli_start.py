@@ -11,7 +11,7 @@ import pytest
 from blockqueue.api import cli
 
 from .cli_helpers import PATIENCE_S, Shell, ended, orders, shell
-from .http_server import child_environment
+from .http_server import child_environment, serving
 
 __all__ = ["orders", "shell"]
 
@@ -57,6 +57,31 @@ def test_importing_the_bare_package_loads_next_to_nothing() -> None:
     ours = {name for name in loaded if name.startswith("blockqueue")}
     assert ours == {"blockqueue"}
     assert "apsw" not in loaded
+
+
+_ROUND_TRIP = """
+from blockqueue import LeaseLost, Message, ScheduleSpec, Subscriber
+from blockqueue.client import Client
+
+with Client("http://127.0.0.1:{port}") as client:
+    client.create_topic("orders", [Subscriber("worker")])
+    client.publish_many("orders", ["hi", Message("ho", priority=1)])
+    client.schedules("orders").create(ScheduleSpec("nightly", "0 3 * * *", "tidy up"))
+    for delivery in client.claim("orders", "worker", limit=2):
+        delivery.ack()
+    try:
+        delivery.nack()
+    except LeaseLost:
+        pass
+"""
+
+
+def test_a_client_loads_no_database_and_no_actors(tmp_path: Path) -> None:
+    """Whatever it does: a program that only speaks to a server needs none of them."""
+    with serving(tmp_path / "queue.db") as server:
+        loaded = loaded_by(_ROUND_TRIP.format(port=server.port))
+    assert "blockqueue.client" in loaded
+    assert not loaded & {"apsw", "peewee", "playhouse", "zstandard", "cronsim", "pykka"}
 
 
 def test_every_public_name_can_be_loaded() -> None:

@@ -21,7 +21,8 @@ from blockqueue import (
 )
 from blockqueue.actors import _sweeper as sweeper_module
 from blockqueue.actors import _timetable as timetable_module
-from blockqueue.api._schedules import Schedules, ScheduleSpec
+from blockqueue.api._schedule_spec import ScheduleSpec
+from blockqueue.api._schedules import Schedules
 from blockqueue.storage import (
     ScheduleNotFound,
     StaleVersion,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from blockqueue import BlockQueue, ValidationError
-from blockqueue.api._messages import Message
+from blockqueue.api._message import Message
 from blockqueue.api._trace_context import parsed
 from blockqueue.storage import limits
 

@@ -11,7 +11,7 @@ from functools import partial
 import anyio
 
 from blockqueue.api._durations import Duration
-from blockqueue.api._messages import Message
+from blockqueue.api._message import Message
 from blockqueue.api._options import Subscriber
 from blockqueue.storage import BlockQueueError, limits
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 
 from blockqueue.api._durations import Duration
-from blockqueue.api._messages import Message
+from blockqueue.api._message import Message
 from blockqueue.api._options import Subscriber
 from blockqueue.storage import BlockQueueError, limits
 

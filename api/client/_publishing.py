@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from blockqueue.api._durations import Duration, milliseconds
-from blockqueue.api._messages import Message
+from blockqueue.api._message import Message
 from blockqueue.storage import ValidationError
 
 from ._requests import Steps, ask, topic_path

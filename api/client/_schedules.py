@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from blockqueue.api._schedules import ScheduleSpec
+from blockqueue.api._schedule_spec import ScheduleSpec
 from blockqueue.storage import limits
 
 from . import _scheduling

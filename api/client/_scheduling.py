@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from blockqueue.api._schedules import ScheduleSpec
+from blockqueue.api._schedule_spec import ScheduleSpec
 from blockqueue.storage import ValidationError
 
 from ._requests import Steps, ask, segment, tell, topic_path

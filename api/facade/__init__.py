@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from blockqueue.api._bucket import Bucket
     from blockqueue.api._delivery import Delivery
     from blockqueue.api._durations import Duration
-    from blockqueue.api._messages import Message
+    from blockqueue.api._message import Message
     from blockqueue.api._options import Subscriber
     from blockqueue.api._receipts import Receipt, Receipts
-    from blockqueue.api._schedules import Schedules, ScheduleSpec
+    from blockqueue.api._schedule_spec import ScheduleSpec
+    from blockqueue.api._schedules import Schedules
     from blockqueue.api._tokens import Tokens
     from blockqueue.api._transaction import Transaction
     from blockqueue.api.queue import BlockQueue
@@ -81,10 +82,10 @@ _API = {
     "Bucket": "_bucket",
     "Delivery": "_delivery",
     "Duration": "_durations",
-    "Message": "_messages",
+    "Message": "_message",
     "Receipt": "_receipts",
     "Receipts": "_receipts",
-    "ScheduleSpec": "_schedules",
+    "ScheduleSpec": "_schedule_spec",
     "Schedules": "_schedules",
     "Subscriber": "_options",
     "Tokens": "_tokens",

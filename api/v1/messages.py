@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta, UnsetType
 
 from blockqueue.api._answer import Answer
-from blockqueue.api._messages import Message
+from blockqueue.api._message import Message
 from blockqueue.api._needs import MANAGE, OBSERVE, PUBLISH
 from blockqueue.storage import DeliveryStatus, Published, limits
 

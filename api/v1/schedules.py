@@ -10,7 +10,8 @@ from msgspec import Meta, UnsetType
 from blockqueue import storage
 from blockqueue.api._answer import Answer
 from blockqueue.api._needs import MANAGE, OBSERVE
-from blockqueue.api._schedules import Schedules, ScheduleSpec
+from blockqueue.api._schedule_spec import ScheduleSpec
+from blockqueue.api._schedules import Schedules
 from blockqueue.storage import limits
 
 from . import _problem

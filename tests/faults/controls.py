@@ -17,7 +17,7 @@ import msgspec
 from blockqueue.actors import _signals, _subscriber
 from blockqueue.api import _channel, _parking, _worker_link
 from blockqueue.api import server as api_server
-from blockqueue.api._messages import Message
+from blockqueue.api._message import Message
 from blockqueue.api.cli import main
 from blockqueue.api.v1 import deliveries, messages
 from blockqueue.storage import _clock
