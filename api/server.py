@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any, cast
 
@@ -96,6 +97,10 @@ class Server:
             clear_untrusted_proxy_headers=True,
         )
         self._server = cast(Any, server)
+        self._waking = threading.RLock()  # guards _is_awake; a signal may strike in the middle
+        self._is_awake = True
+        os.set_blocking(self._server.trigger.trigger, False)
+        self._server.pull_trigger = self._wake
         lot = Lot(self._map, polls)
         served = {
             "lot": lot,
@@ -131,7 +136,18 @@ class Server:
         """Begin to stop. Safe to call again."""
         if not self._stopping.is_set():
             self._stopping.set()
-            self._server.pull_trigger()
+            self._wake()
+
+    def _wake(self) -> None:
+        """Let the loop look again. For any thread, also one that is late.
+
+        Once the trigger is closed, its descriptor may be that of another file: the database,
+        say, and a byte would be written into that.
+        """
+        with self._waking:
+            if self._is_awake:
+                with suppress(BlockingIOError):  # it was told so often that it must look anyway
+                    self._server.trigger.pull_trigger()
 
     def _drain(self) -> bool:
         """Accept nobody, answer everybody."""
@@ -146,6 +162,8 @@ class Server:
         self._server.task_dispatcher.shutdown(timeout=1)
         for channel in list(self._server.active_channels.values()):
             channel.cut()
+        with self._waking:
+            self._is_awake = False
         wasyncore.close_all(self._map, ignore_all=True)
         return not busy
 

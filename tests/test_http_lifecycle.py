@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import apsw
 import falcon
@@ -561,3 +562,32 @@ def test_a_server_that_has_ended_may_be_told_to_stop() -> None:
     assert ended.run()
 
     ended.stop()
+
+
+def test_a_thread_that_is_late_writes_into_nobodys_file(tmp_path: Path) -> None:
+    """It wakes the loop when it has an answer; by then the descriptor may be the database's."""
+    ended = InProcess(falcon.App(), listen("127.0.0.1", 0), threads=1, on_stop=lambda: None)
+    waitress: Any = ended._server
+    descriptor = waitress.trigger.trigger
+    ended.stop()
+    assert ended.run()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+    with (tmp_path / "database").open("wb") as file:
+        os.dup2(file.fileno(), descriptor)
+        try:
+            waitress.pull_trigger()
+            assert os.fstat(descriptor).st_size == 0
+            type(waitress).pull_trigger(waitress)  # the control: Waitress as it comes
+            assert os.fstat(descriptor).st_size == 1
+        finally:
+            os.close(descriptor)
+
+
+def test_a_loop_that_is_told_often_holds_nobody_up() -> None:
+    """A pipe that nobody reads is full after 65,536 times, and the next one would wait."""
+    server = InProcess(falcon.App(), listen("127.0.0.1", 0), threads=1, on_stop=lambda: None)
+    for _ in range(70_000):
+        server._wake()
+    server.stop()
+    assert server.run()
