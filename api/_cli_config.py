@@ -114,7 +114,11 @@ class Config:
 
 def options_of(command: click.Command) -> dict[str, click.Option]:
     """Return a command's options by their long names."""
-    return {long_name(param): param for param in command.params if isinstance(param, click.Option)}
+    return {
+        long_name(param): param
+        for param in command.params
+        if isinstance(param, click.Option) and not param.hidden
+    }
 
 
 def find(given: str | None) -> str | None:

@@ -38,6 +38,22 @@ JSON = click.option(
     envvar="BLOCKQUEUE_JSON",
     help="Print JSON, an object a line.",
 )
+
+
+def _refuse_url(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if ctx.get_parameter_source("url") is ParameterSource.COMMANDLINE:
+        raise click.UsageError(f"{ctx.command_path} works on the file only: give --db, not --url")
+
+
+#: For commands that cannot do without the file, and say so.
+_NO_URL = click.option("--url", hidden=True, expose_value=False, callback=_refuse_url)
+
+
+def file_option(command: F) -> F:
+    """Add ``--db`` alone, for a command that works on the file only."""
+    return DB(_NO_URL(command))
+
+
 _URL = click.option("--url", envvar="BLOCKQUEUE_URL", help="A server's address, instead of --db.")
 _TOKEN_FILE = click.option(
     "--token-file",
@@ -114,7 +130,7 @@ class Source:
     def file(self, what: str | None = None, *, make: bool = False) -> Iterator[BlockQueue]:
         """Open the file; ``what``: the command that can't do without."""
         if self.url is not None:
-            raise click.UsageError(f"{what or 'this'} reads the file itself: give --db, not --url")
+            raise click.UsageError(f"{what or 'this'} works on the file only: give --db, not --url")
         if not make:
             check_file(self.db)
         from blockqueue import BlockQueue

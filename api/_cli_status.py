@@ -71,6 +71,8 @@ def _asked(client: Client, topic: str) -> list[dict[str, Any]]:
                 "waiting": status.waiting,
                 "in_flight": status.leased,
                 "dead": dead if page.after is None else f"{dead}+",
+                "oldest": None,
+                "oldest_s": None,
             }
         )
     return records

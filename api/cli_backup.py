@@ -11,7 +11,7 @@ from blockqueue import storage
 from blockqueue.storage import AlreadyExists, BlockQueueError
 
 from ._cli_rows import say
-from ._cli_source import DB, JSON
+from ._cli_source import JSON, file_option
 
 _MIB = 1024 * 1024
 
@@ -23,7 +23,7 @@ def _refused(error: BlockQueueError) -> click.ClickException:
 
 @click.command()
 @click.argument("file", type=click.Path())
-@DB
+@file_option
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
 @click.option(
     "--rate",
@@ -56,7 +56,7 @@ def backup(file: str, db: str, force: bool, rate: float, as_json: bool) -> None:
 
 @click.command()
 @click.argument("file", type=click.Path())
-@DB
+@file_option
 @click.option("--force", is_flag=True, help="Replace a database that is there; it is kept.")
 @JSON
 def restore(file: str, db: str, force: bool, as_json: bool) -> None:

@@ -17,7 +17,7 @@ from blockqueue import BlockQueue
 
 from ._cli_group import USAGE, Failed
 from ._cli_rows import say
-from ._cli_source import DB, JSON
+from ._cli_source import JSON, file_option
 
 _BATCH = 100
 _THREADS = 16
@@ -32,7 +32,7 @@ _THREADS = 16
     help="How many go through the queue.",
 )
 @click.option("--size", default=100, show_default=True, type=click.IntRange(1, 100_000))
-@DB
+@file_option
 @JSON
 def bench(messages: int, size: int, db: str, as_json: bool) -> None:
     """Measure a queue of its own in the folder of --db, and remove it.

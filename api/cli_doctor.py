@@ -9,13 +9,13 @@ import click
 from blockqueue import storage
 
 from ._cli_lock import lock_watched
-from ._cli_source import DB, JSON
+from ._cli_source import JSON, file_option
 
 _CODES = {storage.OK: 0, storage.WARNING: 1, storage.ERROR: 2}
 
 
 @click.command()
-@DB
+@file_option
 @click.option("--quick", is_flag=True, help="Leave out what reads the whole file.")
 @JSON
 @click.pass_context

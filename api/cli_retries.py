@@ -18,7 +18,7 @@ from blockqueue.storage import BlockQueueError, BucketEntry, MessageRef, State
 
 from ._cli_audit import AUDIT_LOG, audited
 from ._cli_group import NOT_FOUND, Failed, failed
-from ._cli_source import DB, JSON, SUBSCRIBER, TOPIC, check_file, not_found
+from ._cli_source import JSON, SUBSCRIBER, TOPIC, check_file, file_option, not_found
 from ._durations import milliseconds
 from ._retries_view import HEADER, record, row, shortened
 from .queue import BlockQueue
@@ -253,7 +253,7 @@ def _check_options(action: str | None, both: bool, dry_run: bool, rate: float | 
 @click.command()
 @TOPIC
 @SUBSCRIBER
-@DB
+@file_option
 @click.option("--state", type=click.Choice(list(_STATES)), default="all", show_default=True)
 @click.option("--older-than", "older_ms", callback=_age, metavar="DURATION", help=_OLDER)
 @click.option("--newer-than", "newer_ms", callback=_age, metavar="DURATION", help=_NEWER)
@@ -289,7 +289,8 @@ def retries(
 
     ATTEMPTS is how often a message was handed out, and how often it failed. With --replay
     or --drop, act on the chosen ones instead, the oldest first. Safe while a server runs
-    on the same database: what a consumer takes meanwhile is left alone.
+    on the same database: what a consumer takes meanwhile is left alone. Works on the file only;
+    `blockqueue dlq` lists and replays dead letters through a server, too.
     """
     action = "replay" if replay else "drop" if drop else None
     _check_options(action, replay and drop, dry_run, rate)

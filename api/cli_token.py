@@ -11,7 +11,7 @@ import click
 from blockqueue.storage import BlockQueueError, Token, TokenLimits
 
 from ._cli_audit import AUDIT_LOG, audited
-from ._cli_source import DB, JSON, check_file
+from ._cli_source import JSON, check_file, file_option
 from ._durations import milliseconds
 from .queue import BlockQueue
 
@@ -44,7 +44,7 @@ def token() -> None:
 
 @token.command()
 @click.argument("name")
-@DB
+@file_option
 @JSON
 @click.option("--scope", "scopes", multiple=True, required=True, help=_SCOPE)
 @click.option("--expires", callback=_lifetime, metavar="DURATION", help="Like 12h or 30d.")
@@ -80,7 +80,7 @@ def create(
 
 
 @token.command("list")
-@DB
+@file_option
 @JSON
 def list_(db: str, as_json: bool) -> None:
     """List all tokens that were ever made, without their secrets."""
@@ -96,7 +96,7 @@ def list_(db: str, as_json: bool) -> None:
 
 @token.command()
 @click.argument("name")
-@DB
+@file_option
 @JSON
 @AUDIT_LOG
 def revoke(name: str, db: str, as_json: bool, audit_log: str | None) -> None:

@@ -139,6 +139,38 @@ def test_a_missing_file_says_what_to_do_and_is_not_made(shell: Shell) -> None:
     assert f"{shell.db} is empty" in shell.fails(2, "publish", "orders", "x")
 
 
+FILE_ONLY = {
+    "retries": ["orders", "worker"],
+    "token create": ["shop", "--scope", "observe:*"],
+    "token list": [],
+    "token revoke": ["shop"],
+    "doctor": [],
+    "backup": ["copy.db"],
+    "restore": ["copy.db"],
+    "bench": [],
+    "tail": ["orders"],
+    "dlq drop": ["orders", "worker", "--all"],
+}
+
+
+@pytest.mark.parametrize("name", FILE_ONLY)
+def test_a_command_that_needs_the_file_says_so_of_a_server(shell: Shell, name: str) -> None:
+    """Whoever types --url means a server; what the environment or a file says is for others."""
+    words = [*name.split(), *FILE_ONLY[name]]
+    del shell.env["BLOCKQUEUE_DB"]
+    said = shell.fails(2, *words, "--url", "http://127.0.0.1:1")
+    assert f"{name} works on the file only: give --db, not --url" in said.splitlines()[-1]
+    assert "--url" not in shell.ok(*name.split(), "--help") or name in {"tail", "dlq drop"}
+
+
+def test_a_configured_server_does_not_keep_a_command_from_the_file(orders: Shell) -> None:
+    (orders.folder / "settings.toml").write_text('url = "http://127.0.0.1:1"\n')
+    orders.env["BLOCKQUEUE_CONFIG"] = str(orders.folder / "settings.toml")
+    orders.env["BLOCKQUEUE_URL"] = "http://127.0.0.1:1"
+    assert orders.ok("token", "list").startswith("  ID")
+    assert "url" not in orders.ok("config", "show", "doctor")
+
+
 def test_a_missing_server_says_what_to_do(tmp_path: Path) -> None:
     away = Shell(tmp_path, url="http://127.0.0.1:1")
     said = away.fails(5, "topic", "list")
