@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import re
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -34,6 +36,14 @@ from blockqueue.api.app import create_app
 
 app = create_app(BlockQueue("queue.db"))
 """
+GUARDED = """
+from blockqueue import BlockQueue
+from blockqueue.api.app import create_app
+
+queue = BlockQueue("queue.db")
+queue.tokens.adopt("a-secret-that-nobody-else-knows-or-guesses")
+app = create_app(queue, auth="required")
+"""
 WORKERS = 3
 STOP_S = 15.0
 
@@ -41,8 +51,8 @@ STOP_S = 15.0
 class Gunicorn:
     """gunicorn with several workers of several threads, in a folder of its own."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
-        (folder / "service.py").write_text(SERVICE)
+    def __init__(self, folder: Path, *arguments: str, service: str = SERVICE) -> None:
+        (folder / "service.py").write_text(service)
         bind = ("--bind", "127.0.0.1:0", "--workers", str(WORKERS))
         threads = ("--worker-class", "gthread", "--threads", "8", "--keep-alive", "0")
         self.process = subprocess.Popen(
@@ -154,3 +164,37 @@ def test_workers_of_gunicorn_share_the_queue(gunicorn: Gunicorn, tmp_path: Path)
         assert len(queue.claim("cart", "worker", limit=1_000)) == 66
         with queue.system.reading() as snapshot:
             assert snapshot.rows("PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [(), ("--preload",)], ids=["each", "preload"])
+def test_each_worker_of_gunicorn_wants_a_token_and_hears_of_its_end(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """All adopt the same one from their program; a revoked one is refused by all in a second."""
+    server = Gunicorn(tmp_path, *arguments, service=GUARDED)
+
+    def statuses(token: str | None) -> set[int]:
+        """Ask often enough that each worker has probably been asked, on new connections."""
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        found: set[int] = set()
+        for _ in range(30):
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_S)
+            connection.request("GET", "/v1/topics", headers=headers)
+            found.add(connection.getresponse().status)
+            connection.close()
+        return found
+
+    try:
+        assert statuses(None) == {401}
+        assert statuses("a-secret-that-nobody-else-knows-or-guesses") == {200}
+        with BlockQueue(tmp_path / "queue.db") as queue:
+            made = queue.tokens.create("shop", ["observe:*"])
+            until(lambda: statuses(made.secret) == {200}, "all know the new token")
+            queue.tokens.revoke("shop")
+            revoked = time.monotonic()
+            until(lambda: statuses(made.secret) == {401}, "all refuse the revoked token")
+            assert time.monotonic() - revoked < PATIENCE_S / 2
+        assert server.stop() == 0
+    finally:
+        server.close()
