@@ -10,15 +10,18 @@ from tqdm import tqdm
 from blockqueue import storage
 from blockqueue.storage import AlreadyExists, BlockQueueError
 
+from ._cli_group import Failed, failed
 from ._cli_rows import say
 from ._cli_source import JSON, file_option
 
 _MIB = 1024 * 1024
 
 
-def _refused(error: BlockQueueError) -> click.ClickException:
-    hint = "; --force overwrites it" if isinstance(error, AlreadyExists) else ""
-    return click.ClickException(f"{error}{hint}")
+def _refused(error: BlockQueueError) -> Failed:
+    found = failed(error)
+    if isinstance(error, AlreadyExists):
+        return Failed(f"{error}; --force overwrites it", found.exit_code)
+    return found
 
 
 @click.command()
@@ -63,7 +66,8 @@ def restore(file: str, db: str, force: bool, as_json: bool) -> None:
     """Put the backup FILE in the place of the database. Stop the server before.
 
     What was published after the backup is gone, what was acknowledged after it comes again,
-    and every receipt that was given before is void.
+    every receipt that was given before is void, and tokens are what they were: revoke again
+    what was revoked since.
     """
     try:
         kept = storage.restore(file, db, overwrite=force)

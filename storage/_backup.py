@@ -20,7 +20,7 @@ import apsw
 
 from ._database import check_place, errors_named
 from ._errors import AlreadyExists, Conflict
-from ._inspection import check_whole, inspected
+from ._inspection import check_backup, check_whole, inspected
 from ._lock import FileLock
 from ._schema import RECEIPT_SECRET
 
@@ -48,23 +48,20 @@ def backup(
 
     Raises:
         AlreadyExists: ``target`` is there, and not to be overwritten.
+        Conflict: ``target`` is a database with its log, or is just being made.
         DatabaseUnusable, DiskFull: nothing is at ``target`` then, or what was there before.
     """
     target = os.path.abspath(target)
     check_place(target)
     _check_free(target, overwrite)
-    part = f"{target}.part"
-    with errors_named(target):
-        try:
-            with inspected(path) as source, _synced(part):
-                nbytes = _copy(source, part, rate_bytes_s, on_progress)
-                check_whole(part)
-            _check_free(target, overwrite)
-            os.replace(part, target)
-            _sync_folder(target)
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(part)
+    _check_no_database(target, path)
+    with errors_named(target), _draft(target) as part:
+        with inspected(path) as source:
+            nbytes = _copy(source, part, rate_bytes_s, on_progress)
+        check_whole(part)
+        _check_free(target, overwrite)
+        _check_no_database(target, path)
+        _put_in_place(part, target)
     return nbytes
 
 
@@ -73,15 +70,54 @@ def _check_free(target: str, overwrite: bool) -> None:
         raise AlreadyExists(f"{target} is there already")
 
 
+def _check_no_database(target: str, source: str) -> None:
+    """See that a backup does not come into the place of a database with its log beside it."""
+    both = os.path.exists(target) and os.path.exists(source)
+    if (both and os.path.samefile(target, source)) or os.path.lexists(target + "-wal"):
+        raise Conflict(f"{target} is a database in use, no place for a backup; see restore")
+
+
 @contextmanager
-def _synced(path: str) -> Iterator[int]:
-    """Make a file that only its owner can read; in the end it is on the disk."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+def _draft(target: str) -> Iterator[str]:
+    """Make an empty file beside ``target`` that only its owner can read; return its path.
+
+    What has not been put in place is gone at the end. Raises Conflict while somebody else
+    makes one there; one that was left by a crash is written anew.
+    """
+    part = f"{target}.part"
+    fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        yield fd
+        if not _is_ours(fd, part):
+            raise Conflict(f"{target} is being made by another program")
+        os.fchmod(fd, 0o600)
+        os.ftruncate(fd, 0)
+        try:
+            yield part
+        finally:
+            if _is_ours(fd, part):
+                os.unlink(part)
+    finally:
+        os.close(fd)
+
+
+def _is_ours(fd: int, path: str) -> bool:
+    """Lock a file, and say whether it is still the one with that name."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except (BlockingIOError, FileNotFoundError):
+        return False
+
+
+def _put_in_place(part: str, target: str) -> None:
+    """Give a finished draft its name; it is on the disk then."""
+    fd = os.open(part, os.O_RDWR | os.O_CLOEXEC)
+    try:
         os.fsync(fd)
     finally:
         os.close(fd)
+    os.replace(part, target)
+    _sync_folder(target)
 
 
 def _sync_folder(path: str) -> None:
@@ -129,21 +165,15 @@ def restore(path: str, target: str, *, overwrite: bool = False) -> str | None:
     target = os.path.abspath(target)
     check_place(target)
     _check_free(target, overwrite)
-    part = f"{target}.part"
-    with errors_named(path):
-        check_whole(path)
-        try:
-            with _synced(part):
-                shutil.copyfile(path, part)
-                _void_receipts(part)
-            with _unused(target):
-                _check_free(target, overwrite)
-                kept = _set_aside(target)
-                os.replace(part, target)
-                _sync_folder(target)
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(part)
+    with errors_named(path), _draft(target) as part:
+        check_backup(path)
+        shutil.copyfile(path, part)
+        check_whole(part, path)
+        _void_receipts(part)
+        with _unused(target):
+            _check_free(target, overwrite)
+            kept = _set_aside(target)
+            _put_in_place(part, target)
     return kept
 
 

@@ -177,12 +177,21 @@ def damaged_blocks(connection: apsw.Connection) -> Iterator[str | None]:
                 yield str(error)
 
 
-def check_whole(path: str) -> None:
-    """Raise DatabaseUnusable unless a copy, which nobody uses, is whole in every respect."""
+def check_backup(path: str) -> None:
+    """Raise DatabaseUnusable unless this is a database of ours that has no log."""
     if os.path.exists(path + "-wal") and os.stat(path + "-wal").st_size > 0:
         raise DatabaseUnusable(f"{path} is not a backup: it has a log beside it")
+    with inspected(path, still=True):
+        pass
+
+
+def check_whole(path: str, name: str | None = None) -> None:
+    """Raise DatabaseUnusable unless a copy, which nobody uses, is whole in every respect.
+
+    ``name``: what it is a copy of, for the error.
+    """
     with inspected(path, still=True) as connection:
         problems = damaged_pages(connection) or broken_invariants(connection)
         problems = problems or [each for each in damaged_blocks(connection) if each is not None]
     if problems:
-        raise DatabaseUnusable(f"{path} is damaged: {problems[0]}")
+        raise DatabaseUnusable(f"{name or path} is damaged: {problems[0]}")

@@ -73,11 +73,63 @@ def test_what_is_there_is_only_overwritten_by_force(tmp_path: Path) -> None:
     target.write_text("yesterday")
 
     refused = run("backup", target, "--db", tmp_path / "queue.db")
-    assert refused.exit_code == 1
+    assert refused.exit_code == 4
     assert refused.output == f"Error: {target} is there already; --force overwrites it\n"
     assert target.read_text() == "yesterday"
 
     assert run("backup", "--force", target, "--db", tmp_path / "queue.db").exit_code == 0
+    assert texts(target) == ["a"]
+
+
+def test_a_database_is_not_overwritten_by_a_backup(tmp_path: Path) -> None:
+    """Not by force either: its log would be taken for the backup's."""
+    path, other = tmp_path / "queue.db", tmp_path / "other.db"
+    with open_queue(tmp_path) as (queue, _):
+        queue.publish("cart", "a")
+        with BlockQueue(other) as used:
+            used.create_topic("cart", ["worker"])
+
+            refused = run("backup", "--force", other, "--db", path)
+
+            assert (refused.exit_code, "restore" in refused.output) == (4, True)
+            used.publish("cart", "of the other")
+        assert run("backup", "--force", path, "--db", path).exit_code == 4
+    assert run("backup", "--force", path, "--db", path).exit_code == 4
+    assert texts(path) == ["a"]
+    assert texts(other) == ["of the other"]
+
+
+def test_two_backups_to_one_file_do_not_get_in_each_others_way(tmp_path: Path) -> None:
+    """As when one by cron takes longer than an hour: the second is refused, the first is whole."""
+    path, target = tmp_path / "queue.db", tmp_path / "copy.db"
+    seen: list[Result] = []
+    with open_queue(tmp_path) as (queue, _):
+        for number in range(60):
+            queue.publish("cart", f"{number} " + os.urandom(20_000).hex())
+
+        def start_another(done: int, total: int) -> None:
+            seen.append(run("backup", "--force", target, "--db", path))
+
+        backup(str(path), str(target), on_progress=start_another)
+
+    assert {result.exit_code for result in seen} == {4}
+    assert seen[0].output == f"Error: {target} is being made by another program\n"
+    assert sorted(each.name for each in tmp_path.glob("copy*")) == ["copy.db"]
+    assert len(texts(target)) == 60
+
+
+def test_what_a_killed_backup_has_left_is_no_obstacle(tmp_path: Path) -> None:
+    """Nor is it of use: it is written anew, and for its owner alone."""
+    path, target = tmp_path / "queue.db", tmp_path / "copy.db"
+    part = tmp_path / "copy.db.part"
+    part.write_bytes(b"x" * 100_000)
+    part.chmod(0o644)
+    with open_queue(tmp_path) as (queue, _):
+        queue.publish("cart", "a")
+        backup(str(path), str(target))
+
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert not part.exists()
     assert texts(target) == ["a"]
 
 
@@ -99,10 +151,13 @@ def test_a_damaged_database_makes_no_backup(tmp_path: Path) -> None:
 
 def test_a_missing_database_is_not_made(tmp_path: Path) -> None:
     """A typing error must not look like a backup."""
-    result = run("backup", tmp_path / "copy.db", "--db", tmp_path / "queue.db")
+    target = tmp_path / "copy.db"
+    for made in ([], ["copy.db"]):
+        result = run("backup", "--force", target, "--db", tmp_path / "queue.db")
 
-    assert (result.exit_code, "there is no database" in result.output) == (1, True)
-    assert os.listdir(tmp_path) == []
+        assert (result.exit_code, "there is no database" in result.output) == (1, True)
+        assert os.listdir(tmp_path) == made
+        target.touch()
 
 
 # The way back.
@@ -118,7 +173,7 @@ def test_a_restore_brings_back_that_moment(tmp_path: Path) -> None:
         first.ack()
         queue.publish("cart", "c")
 
-    assert run("restore", copy, "--db", path).exit_code == 1
+    assert run("restore", copy, "--db", path).exit_code == 4
     result = run("restore", "--force", copy, "--db", path)
 
     assert result.exit_code == 0, result.output
@@ -163,7 +218,7 @@ def test_a_database_that_is_in_use_is_not_replaced(tmp_path: Path) -> None:
 
         refused = run("restore", "--force", copy, "--db", path)
 
-        assert refused.exit_code == 1
+        assert refused.exit_code == 4
         assert "is in use: stop every program that has it open" in refused.output
         assert [each["message"] for each in read(server, "cart")] == ["a", "b"]
         assert server.stop() == 0
@@ -204,6 +259,27 @@ def test_what_is_no_whole_backup_is_refused(tmp_path: Path, damage: str) -> None
         restore(str(copy), str(path), overwrite=True)
 
     assert texts(path) == ["a"]
+
+
+def test_what_is_restored_is_what_was_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the file that it was copied from, which may have changed, or be read wrongly."""
+    path, copy = tmp_path / "queue.db", tmp_path / "copy.db"
+    with open_queue(tmp_path) as (queue, _):
+        queue.publish("cart", "a")
+        backup(str(path), str(copy))
+
+    def copy_badly(source: str, target: str) -> None:
+        Path(target).write_bytes(Path(source).read_bytes())
+        os.truncate(target, os.stat(target).st_size // 8192 * 4096)
+
+    monkeypatch.setattr("blockqueue.storage._backup.shutil.copyfile", copy_badly)
+    with pytest.raises(DatabaseUnusable):
+        restore(str(copy), str(path), overwrite=True)
+
+    assert texts(path) == ["a"]
+    assert not path.with_name("queue.db.part").exists()
 
 
 DOCS = Path(__file__).resolve().parent.parent / "docs/backup.md"
