@@ -59,8 +59,12 @@ class Consuming(Face):
             TopicNotFound, SubscriberNotFound, Paused, ValidationError.
         """
         claim = _claim(subscriber, limit, wait, lease)
+        span = None if self.tracing is None else self.tracing.claiming(topic, subscriber)
         found = self.system.call(topic, claim, self.timeout + claim.wait_ms / 1000)
-        return self.delivered(topic, subscriber, found)
+        deliveries = self.delivered(topic, subscriber, found)
+        if span is not None:
+            span.end(deliveries)
+        return deliveries
 
     def start_claim(
         self,

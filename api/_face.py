@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pykka import ActorRef
 
@@ -15,6 +15,9 @@ from blockqueue.storage import Snapshot, Tx
 from ._opened import Opened
 from ._transaction import Transaction
 
+if TYPE_CHECKING:
+    from blockqueue.otel import Tracing
+
 R = TypeVar("R")
 
 
@@ -23,6 +26,8 @@ class Face:
 
     _opened: Opened
     timeout: float
+    #: Makes spans; None: nobody traces, and this look is all that it costs.
+    tracing: Tracing | None
 
     @property
     def system(self) -> System:

@@ -55,11 +55,17 @@ class Publishing(Face):
             CommitUnknown: the disk failed; it may have been written or not. Its ``ids`` are
                 the messages' if it was; repeating it with its idempotency key finds out.
         """
-        batch = batch_of(
-            Message(message, headers, correlation_id, priority, delay, schedule_at, idempotency_key)
+        new = Message(
+            message, headers, correlation_id, priority, delay, schedule_at, idempotency_key
         )
-        (published,) = self._publish(topic, [batch], tx)
-        return Receipt(published, 0, _state(tx))
+        if self.tracing is None:
+            (published,) = self._publish(topic, [batch_of(new)], tx)
+            return Receipt(published, 0, _state(tx))
+        with self.tracing.publishing(topic, 1) as span:
+            (published,) = self._publish(topic, [batch_of(new, span.trace)], tx)
+            receipt = Receipt(published, 0, _state(tx))
+            span.published(receipt.id)
+            return receipt
 
     def publish_many(
         self,
@@ -71,8 +77,13 @@ class Publishing(Face):
         tx: Transaction | None = None,
     ) -> Receipts:
         """Publish 1 to 1000 messages, all or none. Errors are those of ``publish``."""
-        batches = batches_of(messages, priority, delay)
-        return Receipts(self._publish(topic, batches, tx), _state(tx))
+        if self.tracing is None:
+            batches = batches_of(messages, priority, delay)
+            return Receipts(self._publish(topic, batches, tx), _state(tx))
+        listed = list(messages)
+        with self.tracing.publishing(topic, len(listed)) as span:
+            batches = batches_of(listed, priority, delay, span.trace)
+            return Receipts(self._publish(topic, batches, tx), _state(tx))
 
     def start_publish(
         self, topic: str, messages: Sequence[Message], trace: Trace | None = None

@@ -6,13 +6,16 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ._cli_logs import logged
 from ._cli_options import duration
 from ._cli_source import SUBSCRIBER, TOPIC, Source, source_options
+
+if TYPE_CHECKING:
+    from blockqueue.otel import Tracing
 
 
 @click.command()
@@ -39,6 +42,9 @@ from ._cli_source import SUBSCRIBER, TOPIC, Source, source_options
     show_default=True,
     help="How long SIGTERM lets running jobs go on.",
 )
+@click.option(
+    "--otel", is_flag=True, help="Make OpenTelemetry's spans, for the SDK that the process has."
+)
 @source_options
 @logged
 def work(
@@ -50,6 +56,7 @@ def work(
     lease: str,
     timeout: str | None,
     drain: str,
+    otel: bool,
 ) -> None:
     """Let a function do the jobs of a subscriber until SIGTERM or Ctrl-C.
 
@@ -60,6 +67,8 @@ def work(
 
     function = _find(handler)
     with source.opened() as queue:
+        if otel:
+            queue.tracing = _tracing()
         worker = Worker(
             queue,
             topic,
@@ -73,6 +82,14 @@ def work(
         click.echo(f"blockqueue works on {topic}/{subscriber} with {handler}")
         sys.stdout.flush()
         worker.run()
+
+
+def _tracing() -> Tracing:
+    try:
+        from blockqueue.otel import Tracing
+    except ImportError as error:
+        raise click.ClickException(str(error)) from error
+    return Tracing()
 
 
 def _find(handler: str) -> Callable[..., Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from blockqueue import storage
 from blockqueue.actors import BYTES_MAX, MESSAGES_MAX, System
@@ -15,6 +15,9 @@ from ._opened import Opened
 from ._publishing import Publishing
 from ._tokens import Tokens
 from ._topology import Topology
+
+if TYPE_CHECKING:
+    from blockqueue.otel import Tracing
 
 
 class BlockQueue(Topology, Publishing, Looking):
@@ -31,6 +34,7 @@ class BlockQueue(Topology, Publishing, Looking):
             publishes are refused with ``DiskFull``; everything else goes on.
         clock: where time comes from; only tests give one.
         idle_s: seconds after which an unused topic's actors stop.
+        tracing: makes OpenTelemetry's spans; see ``blockqueue.otel``.
 
     Raises:
         DatabaseUnusable, NewerSchema, DiskFull: the file cannot be used; the text says why.
@@ -47,8 +51,10 @@ class BlockQueue(Topology, Publishing, Looking):
         clock: storage.Clock | None = None,
         idle_s: float = 60.0,
         on_fatal: Any = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.timeout = timeout
+        self.tracing = tracing
         self._opened = Opened(
             partial(
                 System,

@@ -264,7 +264,9 @@ def _linked_checkout() -> Path:
     package = _ROOT / "build/http/blockqueue"
     package.mkdir(parents=True, exist_ok=True)
     parts = [*(_ROOT / "api/facade").glob("*"), *(_ROOT / name for name in ("actors", "api"))]
-    parts += [_ROOT / name for name in ("storage", "api/client", "api/testing", "api/worker")]
+    parts += [
+        _ROOT / name for name in ("storage", "api/client", "api/otel", "api/testing", "api/worker")
+    ]
     for part in parts:
         with contextlib.suppress(FileExistsError):  # another run may make the same at once
             (package / part.name).symlink_to(part)

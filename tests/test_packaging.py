@@ -31,6 +31,8 @@ def package_of(folder: Path) -> str:
         return "blockqueue"
     if folder == ROOT / "api/client":
         return "blockqueue.client"
+    if folder == ROOT / "api/otel":
+        return "blockqueue.otel"
     if folder == ROOT / "api/testing":
         return "blockqueue.testing"
     if folder == ROOT / "api/worker":

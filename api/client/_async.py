@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import anyio
 import httpx2
@@ -18,6 +18,9 @@ from ._settings import Settings
 from ._tries import Tries
 from ._values import Page
 
+if TYPE_CHECKING:
+    from blockqueue.otel import Tracing
+
 T = TypeVar("T")
 
 
@@ -25,8 +28,16 @@ class AsyncTransport:
     """The connections to a server, for the tasks of one event loop."""
 
     def __init__(
-        self, url: str, token: str | None = None, *, timeout: Duration = 30.0, **options: Any
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        timeout: Duration = 30.0,
+        tracing: Tracing | None = None,
+        **options: Any,
     ) -> None:
+        #: Makes spans; None: nobody traces.
+        self.tracing = tracing
         self._settings = Settings(url, token, timeout)
         self._http = httpx2.AsyncClient(**(self._settings.options() | options))
         self._closed = False

@@ -108,7 +108,12 @@ class AsyncClient(AsyncTransport):
         given = Message(
             message, headers, correlation_id, priority, delay, schedule_at, idempotency_key
         )
-        return await self.run(_publishing.publish(topic, given))
+        if self.tracing is None:
+            return await self.run(_publishing.publish(topic, given))
+        with self.tracing.publishing(topic, 1) as span:
+            receipt = await self.run(_publishing.publish(topic, given, span.trace))
+            span.published(receipt.id)
+            return receipt
 
     async def publish_many(
         self,
@@ -119,7 +124,12 @@ class AsyncClient(AsyncTransport):
         delay: Duration | None = None,
     ) -> list[Receipt]:
         """See ``Client.publish_many``."""
-        return await self.run(_publishing.publish_many(topic, messages, priority, delay))
+        if self.tracing is None:
+            return await self.run(_publishing.publish_many(topic, messages, priority, delay))
+        listed = list(messages)
+        with self.tracing.publishing(topic, len(listed)) as span:
+            steps = _publishing.publish_many(topic, listed, priority, delay, span.trace)
+            return await self.run(steps)
 
     async def claim(
         self,
@@ -131,8 +141,12 @@ class AsyncClient(AsyncTransport):
         lease: Duration | None = None,
     ) -> list[AsyncDelivery]:
         """See ``Client.claim``."""
+        span = None if self.tracing is None else self.tracing.claiming(topic, subscriber)
         claimed = await self.run(_consuming.claim(topic, subscriber, limit, wait, lease))
-        return [AsyncDelivery(self, topic, subscriber, each) for each in claimed]
+        deliveries = [AsyncDelivery(self, topic, subscriber, each) for each in claimed]
+        if span is not None:
+            span.end(deliveries)
+        return deliveries
 
     async def consume(
         self,

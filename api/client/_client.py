@@ -49,6 +49,7 @@ class Client(Transport):
         token: sent as ``Authorization: Bearer``, if given.
         timeout: how long a call may take, all its tries together, besides a claim's wait;
             seconds, a timedelta or text. A single try gets a third of it.
+        tracing: makes OpenTelemetry's spans; see ``blockqueue.otel``.
         options: what ``httpx2.Client`` takes besides, as ``verify`` or ``proxy``.
 
     Raises, wherever a method says what it raises besides:
@@ -139,7 +140,12 @@ class Client(Transport):
         given = Message(
             message, headers, correlation_id, priority, delay, schedule_at, idempotency_key
         )
-        return self.run(_publishing.publish(topic, given))
+        if self.tracing is None:
+            return self.run(_publishing.publish(topic, given))
+        with self.tracing.publishing(topic, 1) as span:
+            receipt = self.run(_publishing.publish(topic, given, span.trace))
+            span.published(receipt.id)
+            return receipt
 
     def publish_many(
         self,
@@ -150,7 +156,12 @@ class Client(Transport):
         delay: Duration | None = None,
     ) -> list[Receipt]:
         """Publish 1 to 1000 messages, all or none. Errors are those of ``publish``."""
-        return self.run(_publishing.publish_many(topic, messages, priority, delay))
+        if self.tracing is None:
+            return self.run(_publishing.publish_many(topic, messages, priority, delay))
+        listed = list(messages)
+        with self.tracing.publishing(topic, len(listed)) as span:
+            steps = _publishing.publish_many(topic, listed, priority, delay, span.trace)
+            return self.run(steps)
 
     def claim(
         self,
@@ -177,8 +188,12 @@ class Client(Transport):
                 has run out. Claiming again at once would not bring them, so this is yours to
                 decide. ``consume`` goes on by itself.
         """
+        span = None if self.tracing is None else self.tracing.claiming(topic, subscriber)
         claimed = self.run(_consuming.claim(topic, subscriber, limit, wait, lease))
-        return [Delivery(self, topic, subscriber, each) for each in claimed]
+        deliveries = [Delivery(self, topic, subscriber, each) for each in claimed]
+        if span is not None:
+            span.end(deliveries)
+        return deliveries
 
     def consume(
         self,

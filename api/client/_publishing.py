@@ -9,6 +9,7 @@ from typing import Any
 
 from blockqueue.api._durations import Duration, milliseconds
 from blockqueue.api._message import Message
+from blockqueue.api._trace_context import Trace
 from blockqueue.storage import ValidationError
 
 from ._requests import Steps, ask, topic_path
@@ -17,9 +18,10 @@ from ._values import Receipt
 _COMMIT = {"wait_for": "commit"}
 
 
-def publish(topic: str, message: Message) -> Steps[Receipt]:
+def publish(topic: str, message: Message, trace: Trace | None = None) -> Steps[Receipt]:
     path, body = topic_path(topic) + "/messages", _body(message, _new_key())
-    receipt = yield from ask(Receipt, "POST", path, body, query=_COMMIT)
+    options = {"query": _COMMIT, "headers": trace or {}}
+    receipt = yield from ask(Receipt, "POST", path, body, **options)
     return receipt if message.idempotency_key else _first(receipt)
 
 
@@ -28,6 +30,7 @@ def publish_many(
     messages: Iterable[str | bytes | Message],
     priority: int,
     delay: Duration | None,
+    trace: Trace | None = None,
 ) -> Steps[list[Receipt]]:
     key = _new_key()
     given = [
@@ -36,7 +39,8 @@ def publish_many(
     ]
     bodies = [_body(message, f"{key}-{index:03}") for index, message in enumerate(given)]
     path = topic_path(topic) + "/messages/batch"
-    receipts = yield from ask(list[Receipt], "POST", path, bodies, query=_COMMIT)
+    options = {"query": _COMMIT, "headers": trace or {}}
+    receipts = yield from ask(list[Receipt], "POST", path, bodies, **options)
     return [
         receipt if message.idempotency_key else _first(receipt)
         for message, receipt in zip(given, receipts, strict=True)

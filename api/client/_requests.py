@@ -25,6 +25,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     query: Mapping[str, str] = {}
     body: bytes | None = None
+    #: Besides those that every request has.
+    headers: Mapping[str, str] = {}
     #: How long the server may hold it before it answers, in seconds, besides its work.
     held_s: float = 0.0
     #: Whether doing it twice is as good as once.

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx2
 import tenacity
@@ -19,6 +19,9 @@ from ._settings import Settings
 from ._tries import Tries
 from ._values import Page
 
+if TYPE_CHECKING:
+    from blockqueue.otel import Tracing
+
 T = TypeVar("T")
 
 
@@ -26,8 +29,16 @@ class Transport:
     """The connections to a server. Threads may share it, and so may a forked child."""
 
     def __init__(
-        self, url: str, token: str | None = None, *, timeout: Duration = 30.0, **options: Any
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        timeout: Duration = 30.0,
+        tracing: Tracing | None = None,
+        **options: Any,
     ) -> None:
+        #: Makes spans; None: nobody traces.
+        self.tracing = tracing
         self._settings = Settings(url, token, timeout)
         self._options = self._settings.options() | options
         self._closed = threading.Event()

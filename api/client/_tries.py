@@ -55,12 +55,15 @@ class Tries:
         timeout = httpx2.Timeout(
             try_s, connect=min(try_s, _CONNECT_S_MAX), read=try_s + request.held_s
         )
+        headers = dict(request.headers)
+        if request.body is not None:
+            headers["content-type"] = "application/json"
         return {
             "method": request.method,
             "url": self._base + request.path,
             "params": request.query or None,
             "content": request.body,
-            "headers": None if request.body is None else {"content-type": "application/json"},
+            "headers": headers,
             "timeout": timeout,
         }
 

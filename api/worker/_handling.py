@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from blockqueue.api._log_context import busy_with
 
 from ._outcomes import ACKED, Cancel, Nacked, Outcome, RetryAfter, outcome_of
 from ._payload import Arguments, Undecodable
 from ._run import Run
+
+if TYPE_CHECKING:
+    from blockqueue.otel import Tracing
 
 logger = logging.getLogger("blockqueue.worker")
 
@@ -22,14 +25,21 @@ class Handling:
     None: somebody else has said so already: the handler itself, or whoever gave it up.
     """
 
-    def __init__(self, handler: Callable[..., Any], arguments: Arguments) -> None:
+    def __init__(
+        self, handler: Callable[..., Any], arguments: Arguments, tracing: Tracing | None
+    ) -> None:
         self._handler = handler
         self._arguments = arguments
+        self._tracing = tracing
 
     def call(self, run: Run) -> Outcome | None:
         busy_with(run)
         try:
-            self._handler(*self._arguments.of(run))
+            if self._tracing is None:
+                self._handler(*self._arguments.of(run))
+            else:
+                with self._tracing.processing(run.topic, run.subscriber, run.held):
+                    self._handler(*self._arguments.of(run))
         except BaseException as error:  # sys.exit, too, would only end the thread
             return self._failed(run, error)
         finally:
@@ -39,7 +49,11 @@ class Handling:
     async def call_async(self, run: Run) -> Outcome | None:
         busy_with(run)  # until the task ends
         try:
-            await self._handler(*self._arguments.of(run))
+            if self._tracing is None:
+                await self._handler(*self._arguments.of(run))
+            else:
+                with self._tracing.processing(run.topic, run.subscriber, run.held):
+                    await self._handler(*self._arguments.of(run))
         except asyncio.CancelledError as error:
             return self._failed(run, run.cause or error)
         except BaseException as error:

@@ -55,7 +55,7 @@ class Shift:
         self._on_end = on_end
         self._claims = claims_of(source, topic, subscriber, settings.lease_s)
         self._counts = counts = Counts()
-        handling = Handling(handler, arguments)
+        handling = Handling(handler, arguments, getattr(source, "tracing", None))
         self._slots: Slots
         if is_async(handler):
             self._slots = LoopSlots(settings, handling.call_async)

@@ -104,6 +104,8 @@ class ClaimsHere(Claims):
         with self._lock:
             if self._off:
                 return []
+            tracing = self._queue.tracing
+            span = None if tracing is None else tracing.claiming(self._topic, self._subscriber)
             promise = self._promise = self._queue.start_claim(
                 self._topic,
                 self._subscriber,
@@ -120,7 +122,10 @@ class ClaimsHere(Claims):
             return self._queue.claim(
                 self._topic, self._subscriber, limit=limit, lease=self._lease_s
             )
-        return self._queue.delivered(self._topic, self._subscriber, found)
+        deliveries = self._queue.delivered(self._topic, self._subscriber, found)
+        if span is not None:
+            span.end(deliveries)
+        return deliveries
 
     def give_back(self, held: Sequence[Any]) -> None:
         """As if it had not been claimed."""

@@ -1,0 +1,21 @@
+"""OpenTelemetry's spans for what is published, claimed and worked on.
+
+from blockqueue import BlockQueue
+from blockqueue.otel import Tracing
+
+with BlockQueue("queue.db", tracing=Tracing()) as queue:
+    queue.publish("cart", "hi")
+
+It needs ``pip install 'blockqueue[otel]'``, and a program that sets OpenTelemetry's SDK up.
+"""
+
+try:
+    import opentelemetry.trace as _trace
+except ImportError as error:
+    raise ImportError(f"{error}: pip install 'blockqueue[otel]'") from error
+
+from ._tracing import Tracing
+
+del _trace
+
+__all__ = ["Tracing"]
