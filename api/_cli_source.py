@@ -131,13 +131,7 @@ class Source:
         """Open the file; ``what``: the command that can't do without."""
         if self.url is not None:
             raise click.UsageError(f"{what or 'this'} works on the file only: give --db, not --url")
-        if not make:
-            check_file(self.db)
-        from blockqueue import BlockQueue
-
-        from ._cli_lock import lock_watched
-
-        with lock_watched(self.db), BlockQueue(self.db) as queue, _helpful(queue):
+        with opened_file(self.db, make=make) as queue, _helpful(queue):
             yield queue
 
     def _token(self) -> str | None:
@@ -178,6 +172,19 @@ def check_file(path: str) -> None:
         raise Failed(f"there is no database {path}{hint}", USAGE)
     if os.path.getsize(path) == 0:
         raise Failed(f"{path} is empty, not a database{hint}", USAGE)
+
+
+@contextmanager
+def opened_file(path: str, *, make: bool = False) -> Iterator[BlockQueue]:
+    """Open a database; ``make`` it if it is missing. Whoever waits for it is told for whom."""
+    if not make:
+        check_file(path)
+    from blockqueue import BlockQueue
+
+    from ._cli_lock import lock_watched
+
+    with lock_watched(path), BlockQueue(path) as queue:
+        yield queue
 
 
 @contextmanager

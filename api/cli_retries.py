@@ -18,7 +18,7 @@ from blockqueue.storage import BlockQueueError, BucketEntry, MessageRef, State
 
 from ._cli_audit import AUDIT_LOG, audited
 from ._cli_group import NOT_FOUND, Failed, failed
-from ._cli_source import JSON, SUBSCRIBER, TOPIC, check_file, file_option, not_found
+from ._cli_source import JSON, SUBSCRIBER, TOPIC, file_option, not_found, opened_file
 from ._durations import milliseconds
 from ._retries_view import HEADER, record, row, shortened
 from .queue import BlockQueue
@@ -294,9 +294,8 @@ def retries(
     """
     action = "replay" if replay else "drop" if drop else None
     _check_options(action, replay and drop, dry_run, rate)
-    check_file(db)
     try:
-        with BlockQueue(db) as queue:
+        with opened_file(db) as queue:
             wanted = _wanted_ids(queue, topic, subscriber, ids)
             choice = _Choice(older_ms, newer_ms, error, wanted, limit)
             now_ms = queue.system.clock.now_ms()

@@ -11,9 +11,8 @@ import click
 from blockqueue.storage import BlockQueueError, Token, TokenLimits
 
 from ._cli_audit import AUDIT_LOG, audited
-from ._cli_source import JSON, check_file, file_option
+from ._cli_source import JSON, file_option, opened_file
 from ._durations import milliseconds
-from .queue import BlockQueue
 
 _DAYS = re.compile(r"(\d{1,6})d", re.ASCII)
 _ROW = "{:>4}  {:20}  {:8}  {:20}  {:20}  {}"
@@ -70,7 +69,7 @@ def create(
     Limits hold in each server process. Without any, nothing is limited.
     """
     limits = TokenLimits(requests_per_second, bytes_per_second, polls, in_flight)
-    with BlockQueue(db) as queue, audited(audit_log, "token create", token=name):
+    with opened_file(db, make=True) as queue, audited(audit_log, "token create", token=name):
         made = queue.tokens.create(name, scopes, expires=expires, limits=limits)
     if as_json:
         click.echo(json.dumps({"id": made.id, "name": name, "token": made.secret}))
@@ -84,8 +83,7 @@ def create(
 @JSON
 def list_(db: str, as_json: bool) -> None:
     """List all tokens that were ever made, without their secrets."""
-    check_file(db)
-    with BlockQueue(db) as queue:
+    with opened_file(db) as queue:
         now_ms = queue.system.clock.now_ms()
         found = queue.tokens.list()
     if not as_json:
@@ -101,8 +99,7 @@ def list_(db: str, as_json: bool) -> None:
 @AUDIT_LOG
 def revoke(name: str, db: str, as_json: bool, audit_log: str | None) -> None:
     """Make a token worthless. Every running server refuses it within a second."""
-    check_file(db)
-    with BlockQueue(db) as queue, audited(audit_log, "token revoke", token=name):
+    with opened_file(db) as queue, audited(audit_log, "token revoke", token=name):
         number = queue.tokens.revoke(name)
     if as_json:
         click.echo(json.dumps({"id": number, "name": name, "state": "revoked"}))
