@@ -12,12 +12,6 @@ from blockqueue.storage import BlockQueueError
 
 from ._audit import Audit
 
-AUDIT_LOG = click.option(
-    "--audit-log",
-    envvar="BLOCKQUEUE_AUDIT_LOG",
-    help="A file for the audit log, one JSON object a line.",
-)
-
 
 @contextmanager
 def audited(path: str | None, what: str, **about: str) -> Iterator[None]:

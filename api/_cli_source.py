@@ -62,6 +62,12 @@ _TOKEN_FILE = click.option(
     help="A file with the token for the server; else BLOCKQUEUE_TOKEN.",
 )
 
+AUDIT_LOG = click.option(
+    "--audit-log",
+    envvar="BLOCKQUEUE_AUDIT_LOG",
+    help="A file for the audit log, one JSON object a line.",
+)
+
 
 def _names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Complete the name of a topic, or of a subscriber, from the file."""
@@ -159,6 +165,31 @@ def source_options(command: F) -> F:
 
     wrapped: Any = DB(_URL(_TOKEN_FILE(update_wrapper(run, command))))
     return cast(F, wrapped)
+
+
+def acting_options(command: F) -> F:
+    """Add what ``source_options`` does, and ``--audit-log``, for what an operator decides.
+
+    A server notes by itself what it is told to do; what is done to the file is noted here.
+    """
+
+    @click.pass_context
+    def run(ctx: click.Context, /, source: Source, audit_log: str | None, **rest: Any) -> Any:
+        if source.url is not None:
+            return command(source=source, **rest)
+        from ._cli_audit import audited
+
+        about = {name: rest[name] for name in ("topic", "subscriber", "name") if name in rest}
+        with audited(audit_log, " ".join(_words(ctx)), **about):
+            return command(source=source, **rest)
+
+    wrapped: Any = source_options(AUDIT_LOG(update_wrapper(run, command)))
+    return cast(F, wrapped)
+
+
+def _words(ctx: click.Context) -> list[str]:
+    """Return the words of a command, without the program's own name."""
+    return [] if ctx.parent is None else [*_words(ctx.parent), str(ctx.info_name)]
 
 
 def _source(ctx: click.Context, name: str) -> ParameterSource:

@@ -10,9 +10,10 @@ from tqdm import tqdm
 from blockqueue import storage
 from blockqueue.storage import AlreadyExists, BlockQueueError
 
+from ._cli_audit import audited
 from ._cli_group import Failed, failed
 from ._cli_rows import say
-from ._cli_source import JSON, file_option
+from ._cli_source import AUDIT_LOG, JSON, file_option
 
 _MIB = 1024 * 1024
 
@@ -62,17 +63,19 @@ def backup(file: str, db: str, force: bool, rate: float, as_json: bool) -> None:
 @file_option
 @click.option("--force", is_flag=True, help="Replace a database that is there; it is kept.")
 @JSON
-def restore(file: str, db: str, force: bool, as_json: bool) -> None:
+@AUDIT_LOG
+def restore(file: str, db: str, force: bool, as_json: bool, audit_log: str | None) -> None:
     """Put the backup FILE in the place of the database. Stop the server before.
 
     What was published after the backup is gone, what was acknowledged after it comes again,
     every receipt that was given before is void, and tokens are what they were: revoke again
     what was revoked since.
     """
-    try:
-        kept = storage.restore(file, db, overwrite=force)
-    except BlockQueueError as error:
-        raise _refused(error) from error
+    with audited(audit_log, "restore", db=db, file=file):
+        try:
+            kept = storage.restore(file, db, overwrite=force)
+        except BlockQueueError as error:
+            raise _refused(error) from error
     if kept is not None and not as_json:
         click.echo(f"the database that was there is kept: {kept}")
     said = {"db": db, "file": file, "kept": None if kept is None else str(kept)}

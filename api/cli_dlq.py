@@ -14,7 +14,7 @@ from blockqueue.storage import State
 from ._cli_group import NOT_FOUND, Failed
 from ._cli_options import LIMIT, YES, confirm
 from ._cli_rows import say, table
-from ._cli_source import JSON, SUBSCRIBER, TOPIC, Source, source_options
+from ._cli_source import JSON, SUBSCRIBER, TOPIC, Source, acting_options, source_options
 from ._cli_views import pages, view_record
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def list_(source: Source, topic: str, subscriber: str, limit: int, as_json: bool
 @SUBSCRIBER
 @click.argument("ids", nargs=-1)
 @_ALL
-@source_options
+@acting_options
 @JSON
 def replay(
     source: Source, topic: str, subscriber: str, ids: tuple[str, ...], every: bool, as_json: bool
@@ -71,7 +71,7 @@ def replay(
 @click.argument("ids", nargs=-1)
 @_ALL
 @YES
-@source_options
+@acting_options
 @JSON
 def drop(
     source: Source,

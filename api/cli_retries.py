@@ -13,15 +13,14 @@ import click
 import msgspec
 from tqdm import tqdm
 
-from blockqueue import storage
+from blockqueue import BlockQueue, storage
 from blockqueue.storage import BlockQueueError, BucketEntry, MessageRef, State
 
-from ._cli_audit import AUDIT_LOG, audited
+from ._cli_audit import audited
 from ._cli_group import NOT_FOUND, Failed, failed
-from ._cli_source import JSON, SUBSCRIBER, TOPIC, file_option, not_found, opened_file
+from ._cli_source import AUDIT_LOG, JSON, SUBSCRIBER, TOPIC, file_option, not_found, opened_file
 from ._durations import milliseconds
 from ._retries_view import HEADER, record, row, shortened
-from .queue import BlockQueue
 
 _STATES = {
     "waiting": (State.WAITING,),

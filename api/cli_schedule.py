@@ -11,7 +11,7 @@ from blockqueue import Schedule, ScheduleSpec
 
 from ._cli_options import HEADERS, LIMIT, YES, confirm
 from ._cli_rows import say, table
-from ._cli_source import JSON, TOPIC, Source, not_found, source_options
+from ._cli_source import JSON, TOPIC, Source, acting_options, not_found, source_options
 from ._cli_views import pages, run_record, schedule_record
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def schedule() -> None:
 @click.option("--priority", default=0, type=int, help="-1000 to 1000, higher first.")
 @click.option("--correlation-id", help="Handed through to consumers.")
 @HEADERS
-@source_options
+@acting_options
 @JSON
 def create(source: Source, topic: str, as_json: bool, **spec: Any) -> None:
     """Publish MESSAGE to TOPIC whenever CRON says, like '0 7 * * MON-FRI'."""
@@ -87,7 +87,7 @@ def show(source: Source, topic: str, name: str, as_json: bool) -> None:
 @click.option("--timezone")
 @click.option("--priority", type=int)
 @click.option("--rename", help="The new name.")
-@source_options
+@acting_options
 @JSON
 def update(
     source: Source, topic: str, name: str, rename: str | None, as_json: bool, **given: Any
@@ -111,7 +111,7 @@ def update(
 @schedule.command()
 @TOPIC
 @click.argument("name")
-@source_options
+@acting_options
 @JSON
 def pause(source: Source, topic: str, name: str, as_json: bool) -> None:
     """Let a schedule not fire."""
@@ -123,7 +123,7 @@ def pause(source: Source, topic: str, name: str, as_json: bool) -> None:
 @schedule.command()
 @TOPIC
 @click.argument("name")
-@source_options
+@acting_options
 @JSON
 def resume(source: Source, topic: str, name: str, as_json: bool) -> None:
     """End a pause. If the next run is past by now, it fires once."""
@@ -136,7 +136,7 @@ def resume(source: Source, topic: str, name: str, as_json: bool) -> None:
 @TOPIC
 @click.argument("name")
 @click.option("--force", is_flag=True, help="Even while the previous run is unfinished.")
-@source_options
+@acting_options
 @JSON
 def run_now(source: Source, topic: str, name: str, force: bool, as_json: bool) -> None:
     """Publish a schedule's message now; the next run stays as it is."""
@@ -162,7 +162,7 @@ def runs(source: Source, topic: str, name: str, limit: int, as_json: bool) -> No
 @TOPIC
 @click.argument("name")
 @YES
-@source_options
+@acting_options
 @JSON
 def delete(source: Source, topic: str, name: str, yes: bool, as_json: bool) -> None:
     """Delete a schedule with its runs. What it has published stays."""

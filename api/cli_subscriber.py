@@ -8,7 +8,7 @@ import click
 
 from ._cli_options import YES, confirm, retry_options, subscriber_of, subscriber_options
 from ._cli_rows import say, span, table
-from ._cli_source import JSON, SUBSCRIBER, TOPIC, Source, source_options
+from ._cli_source import JSON, SUBSCRIBER, TOPIC, Source, acting_options, source_options
 from ._cli_status import COLUMNS, statuses
 
 _PREVIEWED = 100
@@ -23,7 +23,7 @@ def subscriber() -> None:
 @TOPIC
 @click.argument("subscriber")
 @subscriber_options
-@source_options
+@acting_options
 @JSON
 def add(source: Source, topic: str, subscriber: str, as_json: bool, **options: Any) -> None:
     """Add SUBSCRIBER to TOPIC. It gets what is published from now on."""
@@ -48,7 +48,7 @@ def list_(source: Source, topic: str, as_json: bool) -> None:
 @TOPIC
 @SUBSCRIBER
 @YES
-@source_options
+@acting_options
 @JSON
 def delete(source: Source, topic: str, subscriber: str, yes: bool, as_json: bool) -> None:
     """Delete SUBSCRIBER with all that waits for it."""
@@ -62,7 +62,7 @@ def delete(source: Source, topic: str, subscriber: str, yes: bool, as_json: bool
 @subscriber.command()
 @TOPIC
 @SUBSCRIBER
-@source_options
+@acting_options
 @JSON
 def pause(source: Source, topic: str, subscriber: str, as_json: bool) -> None:
     """Let SUBSCRIBER get nothing. Messages wait for it."""
@@ -75,7 +75,7 @@ def pause(source: Source, topic: str, subscriber: str, as_json: bool) -> None:
 @subscriber.command()
 @TOPIC
 @SUBSCRIBER
-@source_options
+@acting_options
 @JSON
 def resume(source: Source, topic: str, subscriber: str, as_json: bool) -> None:
     """End a pause."""

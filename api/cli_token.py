@@ -10,8 +10,8 @@ import click
 
 from blockqueue.storage import BlockQueueError, Token, TokenLimits
 
-from ._cli_audit import AUDIT_LOG, audited
-from ._cli_source import JSON, file_option, opened_file
+from ._cli_audit import audited
+from ._cli_source import AUDIT_LOG, JSON, file_option, opened_file
 from ._durations import milliseconds
 
 _DAYS = re.compile(r"(\d{1,6})d", re.ASCII)

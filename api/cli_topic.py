@@ -8,7 +8,7 @@ import click
 
 from ._cli_options import YES, confirm, duration, subscriber_of, subscriber_options
 from ._cli_rows import say, span, table, time_of
-from ._cli_source import JSON, TOPIC, Source, source_options
+from ._cli_source import JSON, TOPIC, Source, acting_options, source_options
 from ._cli_status import COLUMNS, statuses
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def topic() -> None:
 )
 @click.option("--retention", type=duration, help="How long done messages are kept; else 168h.")
 @subscriber_options
-@source_options
+@acting_options
 @JSON
 def create(
     source: Source,
@@ -82,7 +82,7 @@ def show(source: Source, topic: str, as_json: bool) -> None:
 @topic.command()
 @TOPIC
 @YES
-@source_options
+@acting_options
 @JSON
 def delete(source: Source, topic: str, yes: bool, as_json: bool) -> None:
     """Delete TOPIC with its subscribers and messages."""
@@ -95,7 +95,7 @@ def delete(source: Source, topic: str, yes: bool, as_json: bool) -> None:
 
 @topic.command()
 @TOPIC
-@source_options
+@acting_options
 @JSON
 def pause(source: Source, topic: str, as_json: bool) -> None:
     """Let nothing of TOPIC be consumed. Publishing goes on."""
@@ -106,7 +106,7 @@ def pause(source: Source, topic: str, as_json: bool) -> None:
 
 @topic.command()
 @TOPIC
-@source_options
+@acting_options
 @JSON
 def resume(source: Source, topic: str, as_json: bool) -> None:
     """End a pause."""

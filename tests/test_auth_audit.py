@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -178,6 +179,57 @@ def test_a_replay_and_a_drop_from_the_shell_are_noted(db: Path, log: Path) -> No
         ("retries replay", "cart", "worker"),
         ("retries drop", "cart", "worker"),
     ]
+
+
+_ACTS = (
+    "topic create cart --subscriber worker",
+    "topic pause cart",
+    "topic resume cart",
+    "subscriber add cart other",
+    "subscriber pause cart other",
+    "subscriber resume cart other",
+    "subscriber delete cart other --yes",
+    "schedule create cart daily '0 7 * * *' hello",
+    "schedule update cart daily --message hi",
+    "schedule pause cart daily",
+    "schedule resume cart daily",
+    "schedule run-now cart daily",
+    "schedule delete cart daily --yes",
+    "dlq replay cart worker --all",
+    "dlq drop cart worker --all --yes",
+    "topic delete cart --yes",
+)
+
+
+def test_what_an_operator_does_to_the_file_is_noted(db: Path, log: Path) -> None:
+    """In the words of the command, and what it was about; not what was only looked at."""
+    env = {"BLOCKQUEUE_DB": str(db), "BLOCKQUEUE_AUDIT_LOG": str(log)}
+    for act in _ACTS:
+        assert CliRunner().invoke(main, shlex.split(act), env=env).exit_code == 0, act
+    for look in ("topic list", "status"):
+        assert CliRunner().invoke(main, look.split(), env=env).exit_code == 0
+    found = lines(log)
+    assert [each["what"] for each in found] == [" ".join(act.split()[:2]) for act in _ACTS]
+    assert {each["topic"] for each in found} == {"cart"}
+    assert [each.get("subscriber") for each in found[3:7]] == ["other"] * 4
+    assert {each.get("name") for each in found[7:13]} == {"daily"}
+    assert all(each["from"].startswith("a shell of uid ") for each in found)
+
+
+def test_what_an_operator_may_not_do_is_noted_with_the_reason(db: Path, log: Path) -> None:
+    """But not what was thought better of."""
+    env = {"BLOCKQUEUE_DB": str(db), "BLOCKQUEUE_AUDIT_LOG": str(log)}
+    with BlockQueue(db) as queue:
+        queue.create_topic("cart", ["worker"])
+    run = CliRunner().invoke
+    assert run(main, ["topic", "delete", "cart"], input="n\n", env=env).exit_code == 1
+    assert run(main, ["subscriber", "add", "cart", "worker"], env=env).exit_code == 4
+    assert run(main, ["restore", "--force", "no.db", "--db", str(db)], env=env).exit_code == 1
+    assert [(each["what"], each["status"]) for each in lines(log)] == [
+        ("subscriber add", 409),
+        ("restore", 400),
+    ]
+    assert "no.db" in lines(log)[1]["reason"]
 
 
 # What is in no log.
