@@ -13,6 +13,7 @@ from waitress.channel import ClientDisconnected, HTTPChannel
 from blockqueue.actors import Promise
 from blockqueue.storage import BackPressure, Unavailable, limits
 
+from ._log_context import busy_with
 from ._lot import Lot
 from ._parking import Parked, Seat
 from ._patience import Patience
@@ -89,6 +90,8 @@ class Channel(HTTPChannel):
         self.seat = Seat()
         self.answering = parked
         self.task_class = Task if parked is None else AnswerTask
+        if parked is not None:
+            busy_with(parked.info)
         if parked is not None and parked.give_back is not None:
             if self.connected and not self._client_has_gone():
                 self.seat.on_lost(parked.undo)

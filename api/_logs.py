@@ -36,6 +36,7 @@ def configure(form: str, level: str) -> None:
         logging.captureWarnings(True)
         sys.excepthook = _on_exception
         threading.excepthook = _on_thread_exception
+        sys.unraisablehook = _on_unraisable
 
 
 class TextLines(logging.Formatter):
@@ -89,3 +90,7 @@ def _on_thread_exception(args: threading.ExceptHookArgs) -> None:
     if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
         name = args.thread.name if args.thread is not None else "?"
         logger.critical("thread %s has ended by a bug", name, exc_info=args.exc_value)
+
+
+def _on_unraisable(args: sys.UnraisableHookArgs) -> None:
+    logger.error("an error that nobody can be told, in %r", args.object, exc_info=args.exc_value)

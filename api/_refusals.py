@@ -13,6 +13,7 @@ from waitress.utilities import BadRequest, Error
 from blockqueue.api._access_log import Noted
 from blockqueue.api._answer import Answer
 from blockqueue.api._envelope import failure
+from blockqueue.api._log_context import busy_with
 from blockqueue.api._request_info import RequestInfo
 from blockqueue.api.v1 import _problem
 
@@ -133,6 +134,7 @@ class RefusalTask(Noted, ErrorTask):
         request: Any = self.request
         given = request.headers.get("X_REQUEST_ID")
         self.info = RequestInfo(getattr(request, "command", None), given)
+        busy_with(self.info)
         channel: Any = self.channel
         error = request.error
         answer = self._answer(request, error.code, self._text(error))

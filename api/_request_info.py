@@ -9,6 +9,7 @@ from typing import Any
 import falcon
 
 from ._log_context import busy_with
+from ._trace_context import trace_id
 
 _INFO = "blockqueue.request"
 _PRINTABLE = re.compile(r"[\x20-\x7e]{1,128}")
@@ -20,9 +21,9 @@ class RequestInfo:
     Its id is its client's own (``X-Request-Id``) if that can stand in a header, else a new one.
     """
 
-    __slots__ = ("_given", "_id", "message_id", "method", "params", "route")
+    __slots__ = ("_given", "_id", "_parent", "message_id", "method", "params", "route")
 
-    def __init__(self, method: str | None, given: str | None) -> None:
+    def __init__(self, method: str | None, given: str | None, parent: str | None = None) -> None:
         self.method = method
         #: As it was declared, with the names of its parameters. None: there is no such route.
         self.route: str | None = None
@@ -30,6 +31,7 @@ class RequestInfo:
         #: Of the one message that it has published.
         self.message_id: str | None = None
         self._given = given
+        self._parent = parent
         self._id: str | None = None
 
     @property
@@ -45,6 +47,7 @@ class RequestInfo:
         params = self.params
         said = {
             "request_id": self.id,
+            "trace_id": trace_id(self._parent),
             "topic": params.get("topic"),
             "subscriber": params.get("sub") or params.get("subscriber"),
             "message_id": params.get("message_id") or self._message_of_path() or self.message_id,
@@ -72,7 +75,9 @@ def info_of(req: falcon.Request) -> RequestInfo:
     """Return what is known of a request, always the same."""
     found = info_in(req.env)
     if found is None:
-        found = req.env[_INFO] = RequestInfo(req.method, req.env.get("HTTP_X_REQUEST_ID"))
+        env = req.env
+        given, parent = env.get("HTTP_X_REQUEST_ID"), env.get("HTTP_TRACEPARENT")
+        found = env[_INFO] = RequestInfo(req.method, given, parent)
     return found
 
 

@@ -8,7 +8,6 @@ import falcon
 from waitress.task import WSGITask
 
 from ._access_log import Noted
-from ._log_context import busy_with
 from ._parking import SEAT, Parked
 from ._request_info import RequestInfo, info_in
 
@@ -56,7 +55,6 @@ class AnswerTask(_Writes):
         self.info = self._parked.info
 
     def execute(self) -> None:
-        busy_with(self.info)
         answer = self._parked.answer()
         self.status = falcon.code_to_http_status(answer.status)
         self.response_headers = [("Content-Type", answer.content_type), *answer.headers]

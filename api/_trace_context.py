@@ -45,6 +45,12 @@ def parsed(parent: str, state: str | None) -> Trace | None:
     return trace
 
 
+def trace_id(parent: str | None) -> str | None:
+    """Return the id of the trace that a ``traceparent`` names, if it is well-formed."""
+    trace = None if parent is None else parsed(parent, None)
+    return None if trace is None else trace[PARENT].split("-", 2)[1]
+
+
 def _is_state(text: str) -> bool:
     members = [each for each in (part.strip(" \t") for part in text.split(",")) if each]
     found = [match for match in map(_MEMBER.fullmatch, members) if match is not None]

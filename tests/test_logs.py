@@ -13,17 +13,21 @@ from typing import Any
 
 import pytest
 
-from blockqueue import BlockQueue
+from blockqueue import BlockQueue, Worker
 from blockqueue.api._log_context import SubjectFilter, busy_with
 from blockqueue.api._logs import JsonLines, TextLines
 from blockqueue.api._request_info import RequestInfo
 
 from .auth_helpers import make
+from .embedded_helpers import eventually
 from .http_server import PATIENCE_S, Server, child_environment, serving, until
 
 CART = {"name": "cart", "subscribers": [{"name": "worker"}]}
 WORKER = "/v1/topics/cart/subscribers/worker"
 SECRET = "s3cret-in-a-query"
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+PARENT = f"00-{TRACE_ID}-00f067aa0ba902b7-01"
+PUBLISH = {"X-Request-Id": "publish", "traceparent": PARENT}
 
 
 @pytest.fixture
@@ -62,9 +66,7 @@ def test_a_server_logs_json_a_line_each_with_the_ids_of_its_requests(db: Path) -
             kwargs={"headers": {"X-Request-Id": "claim"}},
         )
         claim.start()
-        published = connection.send(
-            "POST", "/v1/topics/cart/messages", {"message": "hi"}, {"X-Request-Id": "publish"}
-        )
+        published = connection.send("POST", "/v1/topics/cart/messages", {"message": "hi"}, PUBLISH)
         claim.join(PATIENCE_S)
         connection.send("GET", f"/nowhere/{SECRET}", headers={"X-Request-Id": "lost"})
         message_id = published.json["data"]["message_id"]
@@ -86,6 +88,8 @@ def test_a_server_logs_json_a_line_each_with_the_ids_of_its_requests(db: Path) -
     assert publish["bytes"] == len(published.body)
     assert 0 < publish["ms"] < 1000 * PATIENCE_S
     assert publish["client"] == "127.0.0.1"
+    assert publish["trace_id"] == TRACE_ID
+    assert "trace_id" not in said["claim"]
     assert (said["claim"]["status"], said["claim"]["subscriber"]) == (200, "worker")
     assert said["claim"]["ms"] > 0
     assert (said["lost"]["status"], said["lost"]["route"]) == (404, None)
@@ -184,10 +188,11 @@ def test_refusals_do_not_fill_the_log(db: Path) -> None:
     assert 1 <= len(records(server.errors)) < 60
 
 
-def test_a_start_that_fails_is_a_record_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_start_that_fails_is_a_record_too(tmp_path: Path, workers: str) -> None:
     command = [sys.executable, "-m", "blockqueue", "serve", "--db", str(tmp_path / "no/queue.db")]
     done = subprocess.run(
-        [*command, "--log-format", "json"],
+        [*command, "--log-format", "json", "--workers", workers],
         env=child_environment(),
         capture_output=True,
         text=True,
@@ -221,7 +226,8 @@ def test_what_a_handler_logs_says_which_message_it_is_about(
     (tmp_path / "shop.py").write_text(_HANDLERS)
     with BlockQueue(db) as queue:
         queue.create_topic("cart", ["worker"])
-        ids = [queue.publish("cart", text).id for text in ("good", "bad")]
+        headers = {"traceparent": PARENT}
+        ids = [queue.publish("cart", text, headers=headers).id for text in ("good", "bad")]
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "blockqueue", "work", f"shop:{handler}", "cart", "worker"),
@@ -240,7 +246,7 @@ def test_what_a_handler_logs_says_which_message_it_is_about(
             _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, errors
     found = records(errors)
-    place = {"topic": "cart", "subscriber": "worker"}
+    place = {"topic": "cart", "subscriber": "worker", "trace_id": TRACE_ID}
     begun = [each for each in found if each["logger"] == "shop"]
     assert [each["message_id"] for each in begun] == ids
     assert all(place.items() <= each.items() and each["order"] == 22 for each in begun)
@@ -253,6 +259,18 @@ def test_what_a_handler_logs_says_which_message_it_is_about(
 def failures(queue: BlockQueue, message_id: str) -> int:
     (delivery,) = queue.message("cart", message_id).deliveries
     return delivery.failure_count
+
+
+def test_what_a_worker_itself_logs_says_whose_jobs_it_does(
+    queue: BlockQueue, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.handler.addFilter(SubjectFilter())
+    caplog.set_level(logging.INFO, "blockqueue.worker")
+    queue.pause("cart", "worker")
+    with Worker(queue, "cart", "worker", lambda job: None):
+        eventually(lambda: "cart/worker is paused" in caplog.messages)
+    (said,) = [each for each in caplog.records if "is paused" in each.getMessage()]
+    assert (vars(said)["topic"], vars(said)["subscriber"]) == ("cart", "worker")
 
 
 # The formatters.
@@ -298,3 +316,35 @@ def test_actors_work_for_many_and_their_records_are_about_none() -> None:
         assert vars(kept)["request_id"] == "own"
     finally:
         busy_with(None)
+
+
+def test_in_json_what_ends_by_a_bug_is_a_record(tmp_path: Path) -> None:
+    """Of the process, of a thread, and of what nobody can be told."""
+    text = """
+import threading
+from blockqueue.api._logs import configure
+
+class Thing:
+    def __del__(self):
+        raise KeyError("unheard")
+
+def fail():
+    raise ValueError("in a thread")
+
+configure("json", "info")
+Thing()
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+raise LookupError("at last")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", text],
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 1
+    ends = [each["exception"].splitlines()[-1] for each in records(done.stderr)]
+    assert ends == ["KeyError: 'unheard'", "ValueError: in a thread", "LookupError: at last"]

@@ -368,6 +368,12 @@ def test_nothing_of_opentelemetry_is_loaded_unless_it_is_asked_for() -> None:
     assert python(text + "print('opentelemetry' in sys.modules)") == "False\n"
 
 
+def test_a_client_that_is_traced_loads_no_queue() -> None:
+    text = "import sys, blockqueue.client, blockqueue.otel\n"
+    text += "print([each for each in ('apsw', 'peewee', 'pykka') if each in sys.modules])"
+    assert python(text) == "[]\n"
+
+
 def test_who_has_not_installed_it_is_told_how() -> None:
     said = python("import sys; sys.modules['opentelemetry'] = None; import blockqueue.otel")
     assert said.splitlines()[-1].endswith("pip install 'blockqueue[otel]'")

@@ -22,7 +22,6 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from blockqueue import __version__
 from blockqueue.api._trace_context import Trace
-from blockqueue.worker import Cancel
 
 from ._names import MESSAGING, OWN
 
@@ -60,11 +59,17 @@ class Tracing:
         return ClaimSpan(self, topic, subscriber)
 
     @contextmanager
-    def processing(self, topic: str, subscriber: str, delivery: Any) -> Iterator[None]:
-        """Have a span for what a handler does in the block with a delivery."""
+    def processing(
+        self, topic: str, subscriber: str, delivery: Any, given_up: type[BaseException]
+    ) -> Iterator[None]:
+        """Have a span for what a handler does in the block with a delivery.
+
+        ``given_up``: what it raises to say that it does not want it, which is no error.
+        """
         origin = origin_of(delivery)
         options: dict[str, Any] = {"context": origin, "links": self.links([delivery])}
-        with self._span("process", "process", topic, SpanKind.CONSUMER, options) as span:
+        kind = SpanKind.CONSUMER
+        with self._span("process", "process", topic, kind, options, given_up) as span:
             names = self.names
             span.set_attribute(names.subscriber, subscriber)
             span.set_attribute(names.message_id, delivery.id)
@@ -98,6 +103,7 @@ class Tracing:
         topic: str,
         span_kind: SpanKind,
         options: Mapping[str, Any],
+        harmless: type[BaseException] | tuple[()] = (),
     ) -> Iterator[Span]:
         """Have a span that is current in the block, and notes the block's error."""
         with self.tracer.start_as_current_span(
@@ -111,7 +117,7 @@ class Tracing:
             try:
                 yield span
             except BaseException as error:
-                if not isinstance(error, Cancel):  # a job that is given up has not failed
+                if not isinstance(error, harmless):
                     span.record_exception(error)
                     span.set_attribute("error.type", type(error).__qualname__)
                     span.set_status(Status(StatusCode.ERROR, str(error)))

@@ -38,7 +38,7 @@ class Handling:
             if self._tracing is None:
                 self._handler(*self._arguments.of(run))
             else:
-                with self._tracing.processing(run.topic, run.subscriber, run.held):
+                with self._tracing.processing(*run.place, run.held, Cancel):
                     self._handler(*self._arguments.of(run))
         except BaseException as error:  # sys.exit, too, would only end the thread
             return self._failed(run, error)
@@ -52,7 +52,7 @@ class Handling:
             if self._tracing is None:
                 await self._handler(*self._arguments.of(run))
             else:
-                with self._tracing.processing(run.topic, run.subscriber, run.held):
+                with self._tracing.processing(*run.place, run.held, Cancel):
                     await self._handler(*self._arguments.of(run))
         except asyncio.CancelledError as error:
             return self._failed(run, run.cause or error)

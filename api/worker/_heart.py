@@ -8,9 +8,10 @@ import threading
 import time
 from collections.abc import Sequence
 
+from blockqueue.api._log_context import busy_with
 from blockqueue.storage import LeaseLost, NotFound
 
-from ._run import Run
+from ._run import Place, Run
 from ._slots import Slots
 from ._source import Source
 from ._stats import Counts
@@ -61,6 +62,7 @@ class Heart:
         return from_s + random.uniform(_SPREAD, 1) * self._interval_s
 
     def _work(self) -> None:
+        busy_with(Place(self._topic, self._subscriber))
         # Whatever comes while it sleeps is not due before it wakes.
         wait_s = _SPREAD * self._interval_s
         while not self._stopped.wait(wait_s):

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
+
+from blockqueue.api._trace_context import PARENT, trace_id
 
 # Guards the making of a run's event, which few runs need.
 _making = threading.Lock()
+
+
+class Place(NamedTuple):
+    """Whose jobs a worker does."""
+
+    topic: str
+    subscriber: str
+
+    def said(self) -> dict[str, object]:
+        """Return what the log records of the worker's threads have besides."""
+        return self._asdict()
 
 
 class Run:
@@ -27,16 +40,12 @@ class Run:
         "extended_s",
         "held",
         "interrupt",
-        "subscriber",
+        "place",
         "timed_out",
-        "topic",
     )
 
-    def __init__(
-        self, topic: str, subscriber: str, held: Any, claimed_s: float, beat_due_s: float
-    ) -> None:
-        self.topic = topic
-        self.subscriber = subscriber
+    def __init__(self, place: Place, held: Any, claimed_s: float, beat_due_s: float) -> None:
+        self.place = place
         self.held = held
         self.claimed_s = claimed_s
         #: The lease ends one lease after this, or a little sooner. Monotonic, as all here.
@@ -54,11 +63,11 @@ class Run:
 
     def said(self) -> dict[str, object]:
         """Return what the log records of its job have besides."""
-        return {
-            "topic": self.topic,
-            "subscriber": self.subscriber,
-            "message_id": self.held.id,
-        }
+        said = {**self.place.said(), "message_id": self.held.id}
+        # A source of somebody else's may know no headers, and a log must not fail.
+        headers = getattr(self.held, "headers", None) or {}
+        found = trace_id(headers.get(PARENT))
+        return said if found is None else {**said, "trace_id": found}
 
     @property
     def is_open(self) -> bool:

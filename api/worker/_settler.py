@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from blockqueue.api._log_context import busy_with
 from blockqueue.storage import LeaseLost, NotFound
 
 from ._outcomes import Acked, Cancelled, Nacked, Outcome
+from ._run import Place
 from ._slots import Done, Slots
 from ._source import Source
 from ._stats import Counts
@@ -65,6 +67,7 @@ class Settler:
         self._thread.join(2 * self._operation_timeout_s)
 
     def _work(self) -> None:
+        busy_with(Place(self._topic, self._subscriber))
         while True:
             done = self._slots.take_done(self._wait_s())
             if done:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from blockqueue.api._log_context import busy_with
 from blockqueue.storage import (
     BlockQueueError,
     Paused,
@@ -19,7 +20,7 @@ from ._handling import Handling
 from ._heart import Heart
 from ._loop import LoopSlots
 from ._payload import Arguments, is_async
-from ._run import Run
+from ._run import Place, Run
 from ._settings import Settings
 from ._settler import Settler
 from ._slots import Slots
@@ -49,7 +50,7 @@ class Shift:
         settings: Settings,
         on_end: Callable[[BlockQueueError | None], None],
     ) -> None:
-        self._place = (topic, subscriber)
+        self._place = Place(topic, subscriber)
         self._name = f"{topic}/{subscriber}"
         self._settings = settings
         self._on_end = on_end
@@ -105,6 +106,7 @@ class Shift:
         self.begin_stop()
 
     def _work(self) -> None:
+        busy_with(self._place)
         try:
             self._claim_all()
         except BlockQueueError as error:
@@ -142,7 +144,7 @@ class Shift:
     def _begin(self, found: Sequence[Any]) -> None:
         now_s = time.monotonic()
         due_s = now_s if self._heart is None else self._heart.due_s(now_s)
-        self._slots.add([Run(*self._place, held, now_s, due_s) for held in found])
+        self._slots.add([Run(self._place, held, now_s, due_s) for held in found])
 
     def _give_back(self) -> None:
         """Let others have the jobs that would have to wait for a handler here."""
