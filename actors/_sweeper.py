@@ -1,5 +1,7 @@
 """The actor that does what nobody asks for: expired leases, schedules, retention, news.
 
+It also ends a caller's transaction that is open for too long: other processes cannot.
+
 One process at a time holds the sweeper's role, by a lock that the system frees when it
 dies. While it stands still the others do without it: what they do is guarded, so two at
 once do no harm. An idle queue costs a look at a few mapped numbers twice a second, and no query.
@@ -88,6 +90,7 @@ class SweeperActor(PooledActor):
                 self._tick_later()
                 if self._has_role:
                     self._engine.store.hints.beat()
+                self._engine.store.put_out_guest()
                 self._tell_writer()
                 self._tell_foreign_commits()
                 self._put_off_schedules = False

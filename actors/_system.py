@@ -179,13 +179,13 @@ class System:
         return self._engine.change(run)
 
     @contextmanager
-    def transaction(self) -> Iterator[ForeignTx]:
+    def transaction(self, open_ms: int) -> Iterator[ForeignTx]:
         """Open a transaction on this thread; see ``BlockQueue.transaction``."""
         self._check_open()
         self._check_outside()
         topics: set[int] = set()
         try:
-            with foreign_transaction(self.store) as foreign:
+            with foreign_transaction(self.store, open_ms) as foreign:
                 topics = foreign.topics
                 yield foreign
         finally:

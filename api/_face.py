@@ -10,8 +10,9 @@ from pykka import ActorRef
 
 from blockqueue import storage
 from blockqueue.actors import System
-from blockqueue.storage import Snapshot, Tx
+from blockqueue.storage import Snapshot, Tx, limits
 
+from ._durations import Duration, milliseconds
 from ._opened import Opened
 from ._transaction import Transaction
 
@@ -46,22 +47,29 @@ class Face:
         return self.system.change(run, self.timeout)
 
     @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
+    def transaction(self, timeout: Duration = storage.OPEN_MS / 1000) -> Iterator[Transaction]:
         """Open a transaction for your own writes to the queue's file, and for the queue's.
 
         What is published or settled with ``tx=`` in its block is written together with your
         own statements when the block ends, or not at all if it raises. Use it on this thread
-        only, briefly: all other writers wait, and after 5 s it is rolled back. Other calls
-        that write are refused on this thread until it has ended.
+        only, briefly, for all other writers wait. Other calls that write are refused on this
+        thread until it has ended.
+
+        Args:
+            timeout: after so long, at most 60 s, it is rolled back, even if its block stands
+                still; what next uses it, or the end of the block, raises TransactionExpired.
 
         Raises, at the end of the block:
+            TransactionExpired: it was open for too long; nothing was written.
             DiskFull, Unavailable: nothing was written.
             CommitUnknown: the disk failed; it may have been written or not.
         """
+        open_ms = milliseconds("timeout", timeout)
+        limits.check_range("timeout", open_ms, 1, storage.OPEN_MS_MAX, " ms")
         committed = False
         tx: Transaction | None = None
         try:
-            with self.system.transaction() as foreign:
+            with self.system.transaction(open_ms) as foreign:
                 tx = Transaction(self, foreign)
                 yield tx
             committed = True

@@ -50,8 +50,9 @@ class Transaction:
 
         On this thread only: for others they stay bound to what they were.
         """
-        self._foreign.check()
-        self._binding.bind(models, self.database)
+        with self._foreign.using():
+            database = self.database
+        self._binding.bind(models, database)
 
     def run(self, queue: Face, topic: str, verb: Callable[[Tx, int], R]) -> R:
         """Run a verb on a topic in it, for ``queue``. Who waits learns it at the end."""

@@ -25,6 +25,7 @@
     ├── Unavailable              nothing was written
     │   ├── QueueClosed
     │   ├── DiskFull
+    │   ├── TransactionExpired   a caller's own transaction was open for too long
     │   └── Withdrawn            the caller's deadline passed before the work began
     ├── CommitUnknown            it may or may not have been written
     └── DatabaseError            the file cannot be used
@@ -69,6 +70,7 @@ __all__ = [
     "SubscriberNotFound",
     "TokenNotFound",
     "TopicNotFound",
+    "TransactionExpired",
     "Unauthorized",
     "Unavailable",
     "ValidationError",
@@ -217,6 +219,10 @@ class DiskFull(Unavailable):
 
     code = "disk_full"
     status = 507
+
+
+class TransactionExpired(Unavailable):
+    """A caller's transaction was open for too long while others waited. Nothing was written."""
 
 
 class Withdrawn(Unavailable):

@@ -7,7 +7,7 @@ from ._cron import Cron
 from ._doctor import ERROR, OK, WARNING, Finding, examine
 from ._expiry import expire, expire_in
 from ._failures import Failure
-from ._foreign import ForeignTx, foreign_transaction
+from ._foreign import OPEN_MS, OPEN_MS_MAX, ForeignTx, foreign_transaction
 from ._frames import Body, Envelope, pack_messages
 from ._hints import Hints
 from ._idempotency import Keyed
@@ -137,6 +137,8 @@ __all__ = [
     "MIN_FREE_BYTES",
     "OBSERVE",
     "OK",
+    "OPEN_MS",
+    "OPEN_MS_MAX",
     "PUBLISH",
     "RATE_BYTES_S",
     "SCHEMA_VERSION",

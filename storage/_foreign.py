@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import apsw
 from playhouse.apsw_ext import APSWDatabase
 
-from ._errors import Conflict, Unavailable, ValidationError
+from ._errors import Conflict, TransactionExpired, Unavailable, ValidationError
 from ._guard import Guard
 from ._snapshot import Row, Tx
 from ._store import Store
@@ -20,22 +20,25 @@ from ._store import Store
 R = TypeVar("R")
 
 # All other writers wait for it.
-OPEN_MS_MAX = 5_000
+OPEN_MS = 5_000
+OPEN_MS_MAX = 60_000
 
 
 class ForeignTx:
     """A transaction in the hands of a caller, on the thread that opened it.
 
     Each use of it checks that it is this thread, that it is not too late, and that SQLite
-    has not rolled it back.
+    has not rolled it back; and holds the store's lock, so that it can be put out in between
+    by those who wait for it. It is the ``Guest`` of its store.
     """
 
-    def __init__(self, tx: Tx, connection: apsw.Connection) -> None:
-        self._tx = tx
-        self._connection = connection
+    def __init__(self, tx: Tx, open_ms: int) -> None:
+        self.tx = tx
+        self.due_ms = tx.now_ms + open_ms
+        self._open_ms = open_ms
+        self._connection = connection = tx.connection
         self._thread = threading.get_ident()
-        self._due_ms = tx.now_ms + OPEN_MS_MAX
-        self._ended = False
+        self._ended = self._is_out = False
         guard = connection.authorizer
         if not isinstance(guard, Guard):  # to set it anew would expire all that is compiled
             connection.authorizer = guard = Guard()
@@ -68,52 +71,72 @@ class ForeignTx:
 
     def changes(self) -> int:
         """Return how many rows the last statement changed."""
-        return self._connection.changes()
+        with self.using():
+            return self._connection.changes()
 
     def run(self, verb: Callable[[Tx], R]) -> R:
         """Run one of our verbs; it has no effect if it raises."""
-        self.check()
-        self._guard.watches = False
-        self._connection.__enter__()  # a savepoint
-        try:
-            value = verb(self._tx)
-        except BaseException as error:
-            if self._connection.in_transaction:  # else SQLite has rolled back all of it
-                self._connection.__exit__(type(error), error, error.__traceback__)
-            raise
-        else:
-            self._connection.__exit__(None, None, None)
-        finally:
-            self._guard.watches = True
-        return value
+        with self.using():
+            self._guard.watches = False
+            self._connection.__enter__()  # a savepoint
+            try:
+                value = verb(self.tx)
+            except BaseException as error:
+                if self._connection.in_transaction:  # else SQLite has rolled back all of it
+                    self._connection.__exit__(type(error), error, error.__traceback__)
+                raise
+            else:
+                self._connection.__exit__(None, None, None)
+            finally:
+                self._guard.watches = True
+            return value
+
+    @contextmanager
+    def using(self) -> Iterator[None]:
+        """Hold the lock while the connection is used for it. Raises if it can't be used."""
+        if threading.get_ident() != self._thread:
+            self.tx.store.check_usable()
+            raise Conflict("a transaction is used on the thread that opened it")
+        with self.tx.store.turns.lock:
+            self.check()
+            yield
 
     def check(self) -> None:
-        """Raise unless it can be used. One that is too late is rolled back at once."""
+        """Raise unless it can be used. One that is too late is put out at once."""
         if self._ended:
             raise Conflict("the transaction has ended")
-        self._tx.store.check_usable()  # a forked child may have come here with its parent's
-        if threading.get_ident() != self._thread:
-            raise Conflict("a transaction is used on the thread that opened it")
+        self.tx.store.check_usable()  # a forked child may have come here with its parent's
+        if not self._is_out:
+            self.tx.store.put_out_guest()
+        if self._is_out:
+            raise TransactionExpired(
+                f"the transaction was open for more than {self._open_ms / 1000:g} s, and all "
+                "others waited: it has been rolled back, nothing was written"
+            )
         if not self._connection.in_transaction:
             raise Unavailable("the transaction has been rolled back; nothing was written")
-        if self._tx.store.clock.now_ms() >= self._due_ms:
-            self._guard.watches = False
-            self._connection.execute("ROLLBACK")
-            raise Unavailable(
-                f"the transaction was open for more than {OPEN_MS_MAX / 1000:g} s, and all others "
-                "waited: it is rolled back, nothing was written"
-            )
 
-    def end(self) -> None:
+    def put_out(self) -> bool:
+        try:
+            self.leave()
+            self.tx.store.roll_back()
+        except apsw.ThreadingViolationError:  # Peewee is using the connection by itself
+            return False
+        self._is_out = True
+        return True
+
+    def leave(self) -> None:
         """Let nothing of it stay on the connection.
 
         A statement that is read half would keep the connection at this moment of the file: as
         soon as another process had written, it could never write again.
         """
-        self._ended = True
         for cursor in list(self._cursors):
             cursor.close(True)
         self._guard.watches = False
+
+    def end(self) -> None:
+        self._ended = True
 
 
 class _Cursor(apsw.Cursor):
@@ -127,8 +150,22 @@ class _Cursor(apsw.Cursor):
         self._foreign = foreign
 
     def execute(self, statements: str, bindings: Any = None, **_: Any) -> apsw.Cursor:
-        self._foreign.check()
-        return super().execute(statements, bindings, can_cache=False)
+        with self._foreign.using():
+            return super().execute(statements, bindings, can_cache=False)
+
+    # Rows come one by one; meanwhile nobody may put the transaction out.
+
+    def fetchone(self) -> Any:
+        with self._foreign.tx.store.turns.lock:
+            return super().fetchone()
+
+    def fetchall(self) -> list[Row]:
+        with self._foreign.tx.store.turns.lock:
+            return super().fetchall()
+
+    def __next__(self) -> Any:
+        with self._foreign.tx.store.turns.lock:
+            return super().__next__()
 
 
 class _Database(APSWDatabase):
@@ -143,8 +180,8 @@ class _Database(APSWDatabase):
         self.push_transaction(self)
 
     def connection(self) -> apsw.Connection:
-        self._foreign.check()
-        return self._connection
+        with self._foreign.using():
+            return self._connection
 
     def cursor(self, *_: Any, **__: Any) -> apsw.Cursor:
         return self._foreign.cursor()
@@ -158,12 +195,19 @@ class _Database(APSWDatabase):
 
 
 @contextmanager
-def foreign_transaction(store: Store) -> Iterator[ForeignTx]:
-    """Open a transaction of ``store`` for a caller on this thread; see ``Store.transaction``."""
-    with store.transaction() as tx:
-        foreign = ForeignTx(tx, tx.connection)
-        try:
-            yield foreign
-            foreign.check()  # or SQLite's refusal to commit would look like a failing disk
-        finally:
-            foreign.end()
+def foreign_transaction(store: Store, open_ms: int = OPEN_MS) -> Iterator[ForeignTx]:
+    """Open a transaction of ``store`` for a caller on this thread; see ``Store.transaction``.
+
+    After ``open_ms`` it is rolled back, whatever the caller does; its next use, or its end,
+    raises TransactionExpired then.
+    """
+    foreign = store.admit(lambda tx: ForeignTx(tx, open_ms))
+    try:
+        yield foreign
+    except BaseException as error:
+        store.dismiss(foreign, error)
+        raise
+    else:
+        store.dismiss(foreign, None)
+    finally:
+        foreign.end()

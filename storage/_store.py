@@ -1,49 +1,49 @@
 """One database file, opened: its transactions, its readers, its clock.
 
-``Store.transaction`` is the only way to write. It takes, in this order: the thread lock
-of this store, the file lock that all processes share, and SQLite's write lock.
+``Store.transaction``, and ``admit`` for a caller's, are the only ways to write. They take, in
+this order: the thread lock of this store, the file lock that all processes share (both are
+``Turns``), and SQLite's write lock.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import queue
 import secrets
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import apsw
 import peewee
-from playhouse.apsw_ext import APSWDatabase
 
 from ._blocks import BlockCache
 from ._clock import BootClock, Clock, StoredClock
+from ._connections import READERS_MAX, Connections
 from ._database import check_place, connect, errors_named
-from ._disk import disk_error
-from ._errors import BlockQueueError, CommitUnknown, DiskFull, QueueClosed, Unavailable
+from ._errors import BlockQueueError, CommitUnknown, DiskFull, Unavailable
 from ._hints import Hints
-from ._lock import FileLock
 from ._schema import RECEIPT_SECRET, migrate, read_meta
 from ._snapshot import Row, Snapshot, Tx
 from ._space import MIN_FREE_BYTES, Space
+from ._turns import Guest, Turns
 from ._wal import check_log
 
 logger = logging.getLogger("blockqueue")
 
+G = TypeVar("G", bound=Guest)
+
 _CACHE_BYTES = 16 * 1024 * 1024
-_READERS_MAX = 4
-# How long a fork waits for those who use the store to be done.
-_FORK_S = 10.0
 # After this many pages (4 MiB) the writer moves the log into the database. Small, because a
 # log that is written over again commits twice as fast as one that grows.
 _WAL_PAGES_MAX = 1000
 _PAGE_BYTES = 4096
+# How long a look at a guest waits for the lock; it is repeated.
+_PUT_OUT_S = 0.05
 _SAVE_CLOCK = "UPDATE meta SET value = ? WHERE key = 'clock'"
 
 
-class Store:
+class Store(Connections):
     """The database at ``path``, made if it is missing. Safe for any thread.
 
     After a disk error it refuses all work (``failed`` says why): only opening it anew
@@ -58,26 +58,19 @@ class Store:
         clock: Clock | None = None,
         min_free_bytes: int = MIN_FREE_BYTES,
     ) -> None:
-        self.path = os.path.abspath(os.fspath(path))
+        super().__init__(path)
         self.space = Space(self.path, min_free_bytes)
-        self.failed: BlockQueueError | None = None
         self.blocks = BlockCache(_CACHE_BYTES)
         self._stored_clock: StoredClock | None = None  # None: the clock is the caller's
-        self._closed = self._abandoned = False
-        self._owner: int | None = None  # the thread inside a transaction
-        self._write_lock = threading.Lock()  # guards _db, _owner and the two below
-        self._pages_written = 0  # to the log, by this connection
-        self._pages_moved = 0  # of these, how many a checkpoint was tried on
+        # All below is guarded by the lock of ``turns``.
+        self._committing = False
         self._needs_room = False  # the last transaction did not fit onto the disk
         self._own_commits = 0
-        self._readers: queue.LifoQueue[APSWDatabase | None] = queue.LifoQueue()
-        for _ in range(_READERS_MAX):
-            self._readers.put(None)
         check_place(self.path)
         with errors_named(self.path):
-            self._file_lock = FileLock(self.path + "-lock")
+            self.turns = Turns(self.path + "-lock")
             try:
-                self._file_lock.acquire()
+                self.turns.file.acquire()
                 log = check_log(self.path)
                 try:
                     with errors_named(self.path):
@@ -87,16 +80,16 @@ class Store:
                         raise
                     self._open(clock)
                 self.space.look()
-                self._file_lock.release()
+                self.turns.file.release()
             except BaseException:
-                self._file_lock.close()
+                self.turns.close()
                 raise
         if log.commits_after:  # what a power cut has left must not be met again
             self.checkpoint()
 
     def _open(self, clock: Clock | None) -> None:
         self._db = connect(self.path)
-        self._connection: apsw.Connection = self._db.connection()
+        self._connection = self._db.connection()
         try:
             migrate(self._db)
             with self._db.atomic("immediate"):
@@ -133,7 +126,7 @@ class Store:
     @property
     def is_mine(self) -> bool:
         """Whether this thread is inside a transaction, so that it must not wait for another."""
-        return self._owner == threading.get_ident()
+        return self.turns.is_mine
 
     @contextmanager
     def transaction(self) -> Iterator[Tx]:
@@ -145,30 +138,85 @@ class Store:
         """
         if self.is_mine:
             raise RuntimeError("this thread is inside a transaction already: use its tx")
-        with self._write_lock:
-            self.check_usable()
-            committing = self._needs_room = False
-            try:  # all of it, as Ctrl-C may strike a caller who is on the main thread
-                self._file_lock.acquire()
-                self.hints.count_turn()
-                self._owner = threading.get_ident()
-                self._connection.execute("BEGIN IMMEDIATE")
-                now_ms = self.clock.now_ms()
-                self._tick(now_ms)
-                tx = Tx(self, self._connection, now_ms)
+        with self.turns.lock:
+            self._await_turn()
+            with self._ending():  # all of it, as Ctrl-C may strike a caller on the main thread
+                tx = self._begin()
                 yield tx
-                self.check_usable()  # a forked child may have come here with its parent's tx
-                committing = True
-                self._connection.execute("COMMIT")
-                self._committed(tx)
-            except BaseException as error:
-                named = self._undone(error, committing)
-                if named is None:
+                self._commit(tx)
+
+    def admit(self, guest_of: Callable[[Tx], G]) -> G:
+        """Open a write transaction that goes on until ``dismiss``; return what holds it.
+
+        Its holder takes ``turns.lock`` for each use of it. Raises what ``transaction`` does.
+        """
+        if self.is_mine:
+            raise RuntimeError("this thread is inside a transaction already: use its tx")
+        with self.turns.lock:
+            self._await_turn()
+            try:
+                guest = guest_of(self._begin())
+                self.turns.admit(guest)
+            except BaseException:
+                with self._ending():
                     raise
-                raise named from error
+        return guest
+
+    def dismiss(self, guest: Guest, error: BaseException | None) -> None:
+        """End what ``admit`` has opened: with an ``error``, roll it back and raise that."""
+        with self.turns.lock:
+            if self.turns.guest is not guest:  # it was put out, or this is a forked child
+                if error is None:
+                    guest.check()
+                return
+            with self._ending():
+                if error is None:
+                    guest.check()
+                guest.leave()
+                if error is not None:
+                    raise error
+                self._commit(guest.tx)
+
+    def put_out_guest(self) -> None:
+        """End a caller's transaction that has been open for too long. Hardly waits."""
+        if self.turns.guest is not None and self.turns.lock.acquire(timeout=_PUT_OUT_S):
+            try:
+                self.turns.put_out(self.clock)
             finally:
-                self._owner = None
-                self._file_lock.release()
+                self.turns.lock.release()
+
+    def _await_turn(self) -> None:
+        if self.turns.guest is not None:
+            self.turns.await_guest(self.clock)
+        self.check_usable()
+
+    def _begin(self) -> Tx:
+        self._committing = self._needs_room = False
+        self.turns.begin()
+        self.hints.count_turn()
+        self._connection.execute("BEGIN IMMEDIATE")
+        now_ms = self.clock.now_ms()
+        self._tick(now_ms)
+        return Tx(self, self._connection, now_ms)
+
+    def _commit(self, tx: Tx) -> None:
+        self.check_usable()  # a forked child may have come here with its parent's tx
+        self._committing = True
+        self._connection.execute("COMMIT")
+        self._committed(tx)
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        """End the turn with this block, and roll back if it raises; errors get their names."""
+        try:
+            yield
+        except BaseException as error:
+            named = self._undone(error)
+            if named is None:
+                raise
+            raise named from error
+        finally:
+            self.turns.end()
 
     def _committed(self, tx: Tx) -> None:
         """Tell the other processes, while they still cannot write."""
@@ -180,35 +228,33 @@ class Store:
         if tx.swept:
             self._correct_lease_hint()
 
-    def _undone(self, error: BaseException, committing: bool) -> BlockQueueError | None:
+    def _undone(self, error: BaseException) -> BlockQueueError | None:
         """Roll back, and name the error if it is the disk's."""
         if self._abandoned:
             return None  # the transaction is the parent's
         if not isinstance(error, apsw.Error):
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            self.roll_back()
             return None
         # A caller's deferred constraint fails at the commit, and leaves the transaction open.
-        if committing and not isinstance(error, apsw.FullError | apsw.ConstraintError):
+        if self._committing and not isinstance(error, apsw.FullError | apsw.ConstraintError):
             self.failed = CommitUnknown(
                 f"the disk failed at the commit ({error}): the work may have been written or not"
             )
             return self.failed
         named = self._named(error)
-        if self._connection.in_transaction:
-            try:
-                self._connection.execute("ROLLBACK")
-            except apsw.Error as second:  # then nothing is known of this connection
-                self.failed = self.failed or Unavailable(f"the disk failed ({second})")
+        self.roll_back()
         self._needs_room = isinstance(named, DiskFull)
         return named
 
-    def _named(self, error: apsw.Error) -> BlockQueueError | None:
-        """Name an error that came before the commit; a fatal one ends all work."""
-        named, fatal = disk_error(error, self.path)
-        if fatal:
-            self.failed = self.failed or named
-        return named
+    def roll_back(self) -> None:
+        """Undo the transaction of the connection that writes, if there is one."""
+        if self._connection.in_transaction:
+            try:
+                self._connection.execute("ROLLBACK")
+            except apsw.ThreadingViolationError:
+                raise
+            except apsw.Error as second:  # then nothing is known of this connection
+                self.failed = self.failed or Unavailable(f"the disk failed ({second})")
 
     def check_room(self) -> None:
         """Raise DiskFull or Unavailable if nothing may be published. Inside a transaction."""
@@ -245,10 +291,11 @@ class Store:
         self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def _checkpoint(self, mode: int) -> None:
-        with self._write_lock:
+        with self.turns.lock:
+            self.turns.await_guest(self.clock)
             if self._db.is_closed():
                 return
-            self._file_lock.acquire()
+            self.turns.file.acquire()
             self.hints.count_turn()
             try:
                 try:
@@ -266,7 +313,7 @@ class Store:
             except apsw.Error as error:
                 self.failed = Unavailable(f"the disk failed at a checkpoint ({error})")
             finally:
-                self._file_lock.release()
+                self.turns.file.release()
 
     @contextmanager
     def reading(self) -> Iterator[Snapshot]:
@@ -292,42 +339,26 @@ class Store:
         finally:
             self._readers.put(db)
 
-    def _connect_reader(self) -> APSWDatabase:
-        with errors_named(self.path):
-            try:
-                return connect(self.path, read_only=True)
-            except (apsw.Error, peewee.PeeweeException) as error:
-                cause = error.__cause__ or error.__context__ or error
-                if isinstance(cause, apsw.Error) and self._named(cause) is not None:
-                    raise cause from error
-                raise
-
     @property
     def foreign_commits(self) -> int:
         """A number that rises with every commit of another process."""
         return self.hints.commits - self._own_commits
 
-    def check_usable(self) -> None:
-        """Raise if it is closed, or has met an error that only opening it anew can heal."""
-        if self.failed is not None:
-            raise self.failed
-        if self._closed:
-            raise QueueClosed("the queue is closed")
-
     def close(self) -> None:
         """Checkpoint and close. Safe to call again."""
-        with self._write_lock:
+        with self.turns.lock:
+            self.turns.await_guest(self.clock)
             if self._closed:
                 return
             self._closed = True
         if self.failed is None:
             self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        with self._write_lock:
-            for db in [self._readers.get() for _ in range(_READERS_MAX)]:
+        with self.turns.lock:
+            for db in [self._readers.get() for _ in range(READERS_MAX)]:
                 if db is not None:
                     db.close()
                 self._readers.put(None)  # whoever waits for one learns that it is closed
-            self._file_lock.acquire()
+            self.turns.file.acquire()
             try:
                 if self.failed is not None:
                     # The log's sums are only checked when it is opened: nothing may be moved
@@ -337,64 +368,6 @@ class Store:
             except (apsw.Error, peewee.PeeweeException) as error:
                 self.failed = self.failed or Unavailable(f"the disk failed at the end ({error})")
             finally:
-                self._file_lock.release()
-                self._file_lock.close()
+                self.turns.file.release()
+                self.turns.close()
                 self.hints.close()
-
-    def before_fork(self) -> bool:
-        """Close all connections and hold back whoever wants one, until ``after_fork``.
-
-        SQLite notes a process's locks in its memory. A child with those notes would not take
-        the locks it needs, and lose its log to whoever closes last; and a mutex that another
-        thread holds would be held there for ever. False: this thread is using the store.
-        """
-        if self._owner == threading.get_ident() or not self._write_lock.acquire(timeout=_FORK_S):
-            return False
-        taken: list[APSWDatabase | None] = []
-        try:
-            while len(taken) < _READERS_MAX:
-                taken.append(self._readers.get(timeout=_FORK_S))
-        except queue.Empty:
-            for db in taken:
-                self._readers.put(db)
-            self._write_lock.release()
-            return False
-        if not self._closed:
-            self._file_lock.acquire()  # whoever closes last checkpoints
-        try:
-            for db in (*taken, self._db):
-                if db is not None:
-                    db.close()
-        finally:
-            self._file_lock.release()
-        return True
-
-    def after_fork(self) -> None:
-        """Go on in the parent, after ``before_fork`` has returned True."""
-        try:
-            if not self._closed:
-                with errors_named(self.path):
-                    self._db = connect(self.path)
-                self._connection = self._db.connection()
-                self._pages_written = self._pages_moved = 0
-        except BlockQueueError as error:
-            self.failed = error
-        finally:
-            for _ in range(_READERS_MAX):
-                self._readers.put(None)
-            self._write_lock.release()
-
-    def abandon(self) -> None:
-        """Let go of everything in a forked child, without touching what the parent uses.
-
-        The connections are kept, unused, for the rest of the process: closing them here
-        could remove the log under the parent's feet.
-        """
-        _abandoned.append((self._db, self._readers))
-        self._closed = self._abandoned = True
-        self._owner = None
-        self._write_lock = threading.Lock()  # a thread that is not here may hold the old one
-        self._file_lock.abandon()
-
-
-_abandoned: list[object] = []

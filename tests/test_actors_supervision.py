@@ -27,7 +27,7 @@ from blockqueue.storage import (
     ValidationError,
     pack_messages,
 )
-from blockqueue.storage._store import _READERS_MAX
+from blockqueue.storage._connections import READERS_MAX
 
 from .embedded_helpers import (
     MINUTE_MS,
@@ -220,7 +220,7 @@ def test_a_publish_that_a_failed_topic_actor_had_begun_wakes_who_waits(
 def open_readers(queue: BlockQueue) -> None:
     """Open all the connections for reading."""
     with ExitStack() as stack:
-        for _ in range(_READERS_MAX):
+        for _ in range(READERS_MAX):
             stack.enter_context(queue.system.reading())
 
 

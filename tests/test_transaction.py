@@ -27,6 +27,7 @@ from blockqueue import (
     QueueClosed,
     State,
     TopicNotFound,
+    TransactionExpired,
     Unavailable,
     ValidationError,
     Worker,
@@ -297,6 +298,111 @@ def test_one_that_is_open_too_long_is_rolled_back_by_its_next_use(
     orders.publish("cart", "hi")
 
 
+class Idler:
+    """A thread with a transaction open, in the middle of which it stands still."""
+
+    def __init__(self, queue: BlockQueue, **options: Any) -> None:
+        self._queue = queue
+        self._options = options
+        self._begun, self._go_on = threading.Event(), threading.Event()
+        self._ended = background(self._work)
+        assert self._begun.wait(WAIT_S)
+
+    def _work(self) -> str:
+        with self._queue.transaction(**self._options) as tx:
+            insert(tx, "book")
+            self._begun.set()
+            assert self._go_on.wait(WAIT_S)
+            self._queue.publish("cart", "from the idler", tx=tx)
+        return "committed"
+
+    def go_on(self) -> str:
+        """Let it publish and come to its end; return how that was."""
+        self._go_on.set()
+        return self._ended.result(WAIT_S)
+
+
+@pytest.fixture(params=["thread", "process"])
+def other(request: pytest.FixtureRequest, orders: BlockQueue, clock: ManualClock) -> Iterator[Any]:
+    """Who waits for its turn to write: another thread, or as good as another process."""
+    if request.param == "thread":
+        yield orders
+    else:
+        with BlockQueue(_database_path(orders), clock=clock) as opened:
+            yield opened
+
+
+def _database_path(queue: BlockQueue) -> str:
+    return queue.system.store.path
+
+
+def test_one_that_stands_still_is_rolled_back_for_those_who_wait(
+    orders: BlockQueue, other: BlockQueue, clock: ManualClock
+) -> None:
+    """It holds nobody up for longer than it may, and learns it when it goes on."""
+    idler = Idler(orders)
+    waiting = background(lambda: other.publish("cart", "hi"))
+    clock.advance(4_999)
+    assert not waiting.done()
+    clock.advance(501)
+    waiting.result(WAIT_S)
+    with pytest.raises(TransactionExpired, match="open for more than 5 s"):
+        idler.go_on()
+    assert names(orders) == []
+    assert [each.message for each in claim(orders)] == ["hi"]
+
+
+def test_control_one_that_is_never_put_out_holds_all_up(
+    orders: BlockQueue, other: BlockQueue, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ForeignTx, "put_out", lambda self: False)
+    idler = Idler(orders)
+    waiting = background(lambda: other.publish("cart", "hi"))
+    clock.advance(60_000)
+    with pytest.raises(TimeoutError):
+        waiting.result(0.5)
+    assert idler.go_on() == "committed"
+    waiting.result(WAIT_S)
+    assert names(orders) == ["book"]
+
+
+def test_one_that_was_put_out_leaves_the_next_one_alone(
+    orders: BlockQueue, clock: ManualClock
+) -> None:
+    """They use one connection: neither its end nor its uses may touch what another has."""
+    idler = Idler(orders)
+    clock.advance(5_500)
+    with orders.transaction() as tx:
+        insert(tx, "pen")
+        with pytest.raises(TransactionExpired):
+            idler.go_on()
+        with pytest.raises(ValidationError, match="own tables"):
+            tx.execute("DELETE FROM topic")
+        orders.publish("cart", "hi", tx=tx)
+    assert names(orders) == ["pen"]
+    assert [each.message for each in claim(orders)] == ["hi"]
+
+
+def test_what_is_read_half_is_closed_with_it(orders: BlockQueue, clock: ManualClock) -> None:
+    """And its reader is told, whichever way it reads on."""
+    with raising(TransactionExpired), orders.transaction() as tx:
+        for name in ("book", "pen"):
+            insert(tx, name)
+        cursor = tx.database.execute_sql("SELECT name FROM orders")
+        assert cursor.fetchone() == ("book",)
+        clock.advance(5_500)
+        background(lambda: orders.publish("cart", "hi")).result(WAIT_S)
+        for read in (cursor.fetchone, cursor.fetchall, lambda: next(cursor)):
+            with pytest.raises(apsw.CursorClosedError):
+                read()
+
+
+@pytest.mark.parametrize("timeout", [0, -1, 60.001, "soon"])
+def test_how_long_it_may_be_open_has_limits(orders: BlockQueue, timeout: Any) -> None:
+    with raising(ValidationError, match="timeout"), orders.transaction(timeout):
+        raise AssertionError
+
+
 def test_errors_of_sql_are_the_callers_own(orders: BlockQueue) -> None:
     """Also one that comes with the commit, or that rolls all of it back: the queue lives on."""
     with raising(apsw.ConstraintError), orders.transaction() as tx:
@@ -435,6 +541,15 @@ class Entry(peewee.Model):
 
     class Meta:
         table_name = "orders"
+
+
+def test_in_real_time_it_is_put_out_whether_or_not_anybody_waits(real: BlockQueue) -> None:
+    idler = Idler(real, timeout="300ms")
+    eventually(lambda: real.system.store.turns.guest is None)
+    real.publish("cart", "hi")
+    with pytest.raises(TransactionExpired, match=r"more than 0\.3 s"):
+        idler.go_on()
+    assert names(real) == []
 
 
 # With a worker.
