@@ -73,7 +73,7 @@ def test_a_server_logs_json_a_line_each_with_the_ids_of_its_requests(db: Path) -
         connection.send("GET", f"/v1/topics/cart/messages/{message_id}")
         connection.close()
         said = {each["request_id"]: each for each in answered(server, 5)}
-        assert server.stop() == 0
+        assert server.stop() == 0, server.errors
 
     found = records(server.errors)
     assert SECRET not in server.errors
@@ -113,7 +113,7 @@ def test_what_is_no_request_at_all_is_in_the_access_log(db: Path) -> None:
 def test_the_access_log_is_off_unless_it_is_asked_for(db: Path) -> None:
     with serving(db, environment={"BLOCKQUEUE_LOG_FORMAT": "json", "BLOCKQUEUE_PORT": "0"}) as one:
         assert one.send("GET", "/v1/topics").status == 200
-        assert one.stop() == 0
+        assert one.stop() == 0, one.errors
     assert records(one.errors) == []
 
 
@@ -121,7 +121,7 @@ def test_workers_of_a_server_log_as_it_was_told(db: Path) -> None:
     with serving(db, "--log-format", "json", "--access-log", "--workers", "2") as server:
         assert server.send("GET", "/v1/topics").status == 200
         (found,) = answered(server, 1)
-        assert server.stop() == 0
+        assert server.stop() == 0, server.errors
     assert found["pid"] != server.process.pid
     assert records(server.errors)
 
@@ -142,7 +142,7 @@ def test_a_failure_of_a_request_is_logged_with_its_id(db: Path) -> None:
         for path in ("/topics/cart", "/v1/topics/cart"):
             answer = server.send("DELETE", path, headers={"X-Request-Id": path})
             assert answer.status == 500
-        assert server.stop() == 0
+        assert server.stop() == 0, server.errors
     finally:
         server.close()
     failed = [each for each in records(server.errors) if each["logger"] == "blockqueue.http"]
@@ -157,7 +157,7 @@ def test_text_is_a_line_a_record_with_the_ids_at_its_end(db: Path) -> None:
     with serving(db, "--access-log") as server:
         server.send("DELETE", "/v1/topics/a%0Ab%22", headers={"X-Request-Id": "re 1"})
         until(lambda: "answered" in server.errors, "the answer is logged")
-        assert server.stop() == 0
+        assert server.stop() == 0, server.errors
     (line,) = [line for line in server.errors.splitlines() if "answered" in line]
     assert line.endswith(r'client=127.0.0.1 request_id="re 1" topic="a\nb\""')
     assert " INFO blockqueue.access answered method=DELETE route=/v1/topics/{topic} " in line
@@ -171,7 +171,7 @@ def test_less_is_logged_if_that_is_wanted(db: Path, tmp_path: Path) -> None:
     make(db, "ops")
     with serving(db, directory=tmp_path) as server:
         assert server.send("GET", "/v1/topics").status == 401
-        assert server.stop() == 0
+        assert server.stop() == 0, server.errors
     (line,) = server.errors.splitlines()
     assert " WARNING blockqueue.audit GET /v1/topics audit=" in line
     assert '"status": 401' in line
@@ -184,7 +184,7 @@ def test_refusals_do_not_fill_the_log(db: Path) -> None:
         for _ in range(300):
             assert connection.send("GET", "/v1/topics").status == 401
         connection.close()
-        assert server.stop() == 0
+        assert server.stop() == 0, server.errors
     assert 1 <= len(records(server.errors)) < 60
 
 
@@ -192,7 +192,7 @@ def test_refusals_do_not_fill_the_log(db: Path) -> None:
 def test_a_start_that_fails_is_a_record_too(tmp_path: Path, workers: str) -> None:
     command = [sys.executable, "-m", "blockqueue", "serve", "--db", str(tmp_path / "no/queue.db")]
     done = subprocess.run(
-        [*command, "--log-format", "json", "--workers", workers],
+        [*command, "--port", "0", "--log-format", "json", "--workers", workers],
         env=child_environment(),
         capture_output=True,
         text=True,
