@@ -27,6 +27,10 @@ from ._polls import Polls
 
 logger = logging.getLogger("blockqueue")
 
+# Of a request: its line and headers, and its body.
+HEAD_BYTES_MAX = 16_384
+BODY_BYTES_MAX = 16 * limits.MESSAGE_BYTES_MAX
+
 _DRAIN_S = 6.0
 # For so long after a client's last byte, or its connecting, its request may be on its way.
 _BEGIN_S = 1.0
@@ -90,8 +94,8 @@ class Server:
             channel_timeout=_NEVER_S,
             cleanup_interval=_NEVER_S,
             outbuf_high_watermark=_NO_LIMIT,
-            max_request_header_size=16_384,
-            max_request_body_size=16 * limits.MESSAGE_BYTES_MAX + 1,
+            max_request_header_size=HEAD_BYTES_MAX,
+            max_request_body_size=BODY_BYTES_MAX + 1,
             inbuf_overflow=2 * limits.MESSAGE_BYTES_MAX,
             log_socket_errors=False,
             clear_untrusted_proxy_headers=True,
