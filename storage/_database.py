@@ -49,6 +49,8 @@ def check_place(path: str) -> None:
     """Raise DatabaseUnusable if no database can be at ``path``."""
     if os.path.isdir(path):
         raise DatabaseUnusable(f"cannot open {path}: it is a directory")
+    if os.path.exists(path) and not os.path.isfile(path):  # to wait for a pipe would be for ever
+        raise DatabaseUnusable(f"cannot open {path}: it is a device or a pipe, not a file")
     if not os.path.isdir(os.path.dirname(path)):
         raise DatabaseUnusable(f"cannot open {path}: its directory is missing")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -224,6 +225,27 @@ def test_a_database_that_is_in_use_is_not_replaced(tmp_path: Path) -> None:
         assert server.stop() == 0
     assert run("restore", "--force", copy, "--db", path).exit_code == 0
     assert texts(path) == ["a"]
+
+
+def test_what_is_no_file_is_neither_opened_nor_replaced(tmp_path: Path) -> None:
+    """Neither a pipe nor a device, by force or not, and nothing is made beside it."""
+    with open_queue(tmp_path):
+        pass
+    queue, pipe = str(tmp_path / "queue.db"), str(tmp_path / "pipe")
+    os.mkfifo(pipe)
+    before = set(tmp_path.iterdir())
+    for use in (
+        lambda: BlockQueue(pipe),
+        lambda: backup(queue, pipe, overwrite=True),
+        lambda: backup(pipe, str(tmp_path / "copy.db")),
+        lambda: restore(queue, pipe, overwrite=True),
+        lambda: restore(pipe, str(tmp_path / "new.db")),
+    ):
+        with pytest.raises(DatabaseUnusable, match=r"not a file|there is no"):
+            use()
+    assert "not a file" in str(problems(tmp_path / "pipe"))
+    assert stat.S_ISFIFO(os.stat(pipe).st_mode)
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_a_killed_server_is_no_obstacle(tmp_path: Path) -> None:
