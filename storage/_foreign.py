@@ -101,6 +101,13 @@ class ForeignTx:
             self.check()
             yield
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Hold the lock while a row is read: nobody can put it out meanwhile."""
+        with self.tx.store.turns.lock:
+            self._check_in()
+            yield
+
     def check(self) -> None:
         """Raise unless it can be used. One that is too late is put out at once."""
         if self._ended:
@@ -108,13 +115,16 @@ class ForeignTx:
         self.tx.store.check_usable()  # a forked child may have come here with its parent's
         if not self._is_out:
             self.tx.store.put_out_guest()
+        self._check_in()
+        if not self._connection.in_transaction:
+            raise Unavailable("the transaction has been rolled back; nothing was written")
+
+    def _check_in(self) -> None:
         if self._is_out:
             raise TransactionExpired(
                 f"the transaction was open for more than {self._open_ms / 1000:g} s, and all "
                 "others waited: it has been rolled back, nothing was written"
             )
-        if not self._connection.in_transaction:
-            raise Unavailable("the transaction has been rolled back; nothing was written")
 
     def put_out(self) -> bool:
         try:
@@ -153,18 +163,16 @@ class _Cursor(apsw.Cursor):
         with self._foreign.using():
             return super().execute(statements, bindings, can_cache=False)
 
-    # Rows come one by one; meanwhile nobody may put the transaction out.
-
     def fetchone(self) -> Any:
-        with self._foreign.tx.store.turns.lock:
+        with self._foreign.reading():
             return super().fetchone()
 
     def fetchall(self) -> list[Row]:
-        with self._foreign.tx.store.turns.lock:
+        with self._foreign.reading():
             return super().fetchall()
 
     def __next__(self) -> Any:
-        with self._foreign.tx.store.turns.lock:
+        with self._foreign.reading():
             return super().__next__()
 
 

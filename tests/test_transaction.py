@@ -393,7 +393,7 @@ def test_what_is_read_half_is_closed_with_it(orders: BlockQueue, clock: ManualCl
         clock.advance(5_500)
         background(lambda: orders.publish("cart", "hi")).result(WAIT_S)
         for read in (cursor.fetchone, cursor.fetchall, lambda: next(cursor)):
-            with pytest.raises(apsw.CursorClosedError):
+            with pytest.raises(TransactionExpired):
                 read()
 
 
