@@ -6,7 +6,7 @@ import asyncio
 import functools
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -315,10 +315,42 @@ def test_the_decorator_returns_the_function_as_it_is(queue: BlockQueue) -> None:
         worker.handler(double)
 
 
+async def work(payload: str) -> None:
+    raise AssertionError("nobody awaits it")
+
+
+def steps(payload: str) -> Iterator[str]:
+    yield payload
+
+
+async def passes_on(payload: str) -> object:
+    return work(payload)
+
+
+@pytest.mark.parametrize(
+    "handler", [lambda payload: work(payload), lambda payload: steps(payload), passes_on]
+)
+def test_a_handler_that_only_returns_what_would_do_the_job_has_failed(
+    queue: BlockQueue, handler: Callable[..., object]
+) -> None:
+    """A forgotten await does not lose messages: the job is not acked, and says why."""
+    receipt = queue.publish("cart", "hi")
+
+    assert stats_of(queue, handler, type=str) == WorkerStats(nacked=1)
+    assert "instead of doing the job" in error_of(queue, receipt.id)
+
+
 def no_parameter() -> None: ...
 
 
 def three(a: str, b: Job, c: int) -> None: ...
+
+
+def by_name_only(a: str, *, database: object) -> None: ...
+
+
+async def async_steps(payload: str) -> AsyncIterator[str]:
+    yield payload
 
 
 def of_a_type_that_nobody_can_decode(a: threading.Thread) -> None: ...
@@ -333,6 +365,10 @@ def forward(order: Missing) -> None:  # type: ignore[name-defined]  # noqa: F821
     [
         (no_parameter, "takes a payload"),
         (three, "takes a payload"),
+        (by_name_only, "its argument 'database'"),
+        (steps, "has a 'yield'"),
+        (functools.partial(async_steps), "has a 'yield'"),
+        (type, "is not known"),
         (of_a_type_that_nobody_can_decode, "cannot be decoded"),
         (forward, "give it as type="),
         ("module:function", "a handler is a function"),

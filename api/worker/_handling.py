@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -36,10 +37,10 @@ class Handling:
         busy_with(run)
         try:
             if self._tracing is None:
-                self._handler(*self._arguments.of(run))
+                _check_finished(self._handler(*self._arguments.of(run)))
             else:
                 with self._tracing.processing(*run.place, run.held, Cancel):
-                    self._handler(*self._arguments.of(run))
+                    _check_finished(self._handler(*self._arguments.of(run)))
         except BaseException as error:  # sys.exit, too, would only end the thread
             return self._failed(run, error)
         finally:
@@ -50,10 +51,10 @@ class Handling:
         busy_with(run)  # until the task ends
         try:
             if self._tracing is None:
-                await self._handler(*self._arguments.of(run))
+                _check_finished(await self._handler(*self._arguments.of(run)))
             else:
                 with self._tracing.processing(*run.place, run.held, Cancel):
-                    await self._handler(*self._arguments.of(run))
+                    _check_finished(await self._handler(*self._arguments.of(run)))
         except asyncio.CancelledError as error:
             return self._failed(run, run.cause or error)
         except BaseException as error:
@@ -75,3 +76,19 @@ class Handling:
         if not isinstance(error, Cancel | RetryAfter):
             logger.warning("the handler of %r failed", run.held, exc_info=error)
         return outcome_of(error)
+
+
+def _check_finished(returned: object) -> None:
+    """Raise if a handler has only returned what would do the job, but has not done it."""
+    if returned is None or not (
+        inspect.isawaitable(returned)
+        or inspect.isgenerator(returned)
+        or inspect.isasyncgen(returned)
+    ):
+        return
+    if inspect.iscoroutine(returned):
+        returned.close()  # or Python would warn as well, of what nobody has awaited
+    raise TypeError(
+        f"the handler returned a {type(returned).__name__} instead of doing the job: "
+        "what calls an async function must be 'async def' itself, and await it"
+    )

@@ -53,7 +53,14 @@ def _required(handler: Callable[..., object]) -> list[inspect.Parameter]:
     """Return the parameters that a call must give."""
     if not callable(handler):
         raise ValidationError(f"a handler is a function, not {handler!r}")
-    parameters = list(inspect.signature(handler).parameters.values())
+    _check_kind(handler)
+    try:
+        parameters = list(inspect.signature(handler).parameters.values())
+    except ValueError as error:
+        raise ValidationError(f"what {handler!r} takes is not known: {error}") from error
+    for each in parameters:
+        if each.kind is each.KEYWORD_ONLY and each.default is each.empty:
+            raise ValidationError(f"nobody gives {handler!r} its argument {each.name!r}")
     wanted = [
         each for each in parameters if each.kind in _POSITIONAL and each.default is each.empty
     ]
@@ -65,6 +72,14 @@ def _required(handler: Callable[..., object]) -> list[inspect.Parameter]:
             f"{handler!r} takes {len(wanted)}"
         )
     return wanted
+
+
+def _check_kind(handler: Callable[..., object]) -> None:
+    """Refuse what does nothing when it is called."""
+    function = _function(handler)
+    for each in (function, getattr(function, "__call__", None)):  # noqa: B004
+        if inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):
+            raise ValidationError(f"{handler!r} has a 'yield': nobody would go through it")
 
 
 def _function(handler: Any) -> Any:
