@@ -110,6 +110,70 @@ def test_a_second_sigterm_cancels_the_handler(
     worker.end()
 
 
+OTHER_SIGNALS = """
+import os, signal, sys
+from blockqueue import BlockQueue, Job, Worker
+
+signal.signal(signal.SIGUSR1, lambda *_: None)  # as a program does that opens its log anew
+with BlockQueue(sys.argv[1]) as queue:
+    def handle(job: Job) -> None:
+        print("begun", job.message, flush=True)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        if job.message == "c":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    Worker(queue, "cart", "counter", handle).run()
+print("stopped", flush=True)
+"""
+
+
+def test_a_programs_own_signals_do_not_stop_its_worker(
+    queue: BlockQueue, tmp_path: Path, start: Start
+) -> None:
+    """Only SIGTERM and Ctrl-C do."""
+    queue.publish_many("cart", ["a", "b", "c"])
+    worker = start(OTHER_SIGNALS, tmp_path / "queue.db")
+    for line in ("begun a", "begun b", "begun c", "stopped"):
+        worker.hear(line)
+    worker.end()
+
+
+GROUP = """
+import os, signal, sys, threading
+from blockqueue import BlockQueue, Job, Worker, WorkerGroup
+
+class Group(WorkerGroup):
+    stops = threading.Semaphore(0)
+
+    def begin_stop(self) -> None:
+        super().begin_stop()
+        if threading.current_thread() is threading.main_thread():
+            self.stops.release()
+
+with BlockQueue(sys.argv[1]) as queue:
+    def handle(job: Job) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(2):  # by that, and by the end of the other worker
+            assert Group.stops.acquire(timeout=60)
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("cancelled", job.wait_cancelled(10), flush=True)
+
+    idle = Worker(queue, "cart", "idle", lambda job: None)
+    Group([idle, Worker(queue, "cart", "counter", handle)]).run()
+"""
+
+
+def test_a_groups_second_sigterm_cancels_though_one_of_it_has_ended(
+    queue: BlockQueue, tmp_path: Path, start: Start
+) -> None:
+    """It is the second all the same."""
+    queue.publish("cart", "hi")
+    queue.add_subscribers("cart", ["idle"])
+    group = start(GROUP, tmp_path / "queue.db")
+    group.hear("cancelled True")
+    group.end()
+
+
 COUNTING = """
 import sys
 from blockqueue import BlockQueue, Job, Worker

@@ -11,6 +11,8 @@ from typing import Any, Self
 
 _LOOK_S = 3600.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# As which the interpreter writes them. It writes those that a program has handlers for, too.
+_OURS = frozenset(bytes([number]) for number in _SIGNALS)
 _END = b"\0"
 
 
@@ -29,6 +31,7 @@ class Signals:
         self._has_signals = threading.current_thread() is threading.main_thread()
         self._before: dict[int, Any] = {}
         self._fd_before = -1
+        self._count = 0  # of signals that were obeyed
 
     def end(self) -> None:
         """Let ``serve`` return. Runs on any thread."""
@@ -38,12 +41,16 @@ class Signals:
             pass  # nobody waits any more
 
     def serve(self, drain: Callable[[], None], force: Callable[[], None]) -> None:
-        """Wait for ``end``. The first signal drains, the second forces; a third is not ours."""
-        steps = [force, drain]
+        """Wait for ``end``. The first signal drains, the second forces; a third is not ours.
+
+        Called again, for the end of another worker, it goes on counting.
+        """
+        steps = (drain, force)
         while (came := self._receive()) != _END:
-            if came and steps:
-                steps.pop()()
-            if not steps:
+            if came in _OURS and self._count < len(steps):
+                steps[self._count]()
+                self._count += 1
+            if self._count == len(steps):
                 self._restore()
 
     def _receive(self) -> bytes:
