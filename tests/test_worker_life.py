@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -26,6 +26,7 @@ from blockqueue import (
     Worker,
     WorkerGroup,
 )
+from blockqueue.worker._slots import Slots
 
 from .embedded_helpers import WAIT_S, background, eventually
 
@@ -343,6 +344,81 @@ def test_handlers_that_never_end_make_the_stop_an_error(queue: BlockQueue) -> No
     go_on.set()
 
 
+def test_no_handler_begins_once_the_worker_stops() -> None:
+    """What a claim still brings, as one over HTTP may, goes back at once."""
+    source = FakeSource()
+    begun: list[str] = []
+    worker = Worker(source, "cart", "counter", begun.append, type=str)
+
+    def claim(*_: Any, **__: Any) -> list[Held]:
+        worker.begin_stop()
+        return [Held(1), Held(2)]
+
+    source.claim = claim  # type: ignore[method-assign]
+    worker.start().join()
+    assert (begun, source.given_back) == ([], ["1", "2"])
+
+
+def test_what_an_async_handler_leaves_behind_ends_with_its_worker(queue: BlockQueue) -> None:
+    """Tasks of its own are cancelled, and can clean up."""
+    queue.publish("cart", "hi")
+    tasks: list[asyncio.Task[None]] = []
+    cleaned: list[str] = []
+
+    async def refresh() -> None:
+        try:
+            await asyncio.sleep(WAIT_S)
+        finally:
+            await asyncio.sleep(0)
+            cleaned.append("up")
+
+    async def handle(payload: str) -> None:
+        tasks.append(asyncio.create_task(refresh()))
+        await asyncio.sleep(0)
+
+    with Worker(queue, "cart", "counter", handle) as worker:
+        eventually(lambda: worker.stats.processed == 1)
+    assert cleaned == ["up"]
+
+
+def test_outcomes_are_tried_again_in_peace_while_the_worker_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With pauses: a server that is away does not cost a processor meanwhile."""
+    looks: list[float] = []
+    take_done = Slots.take_done
+
+    def counted(self: Slots, timeout_s: float, **options: Any) -> Any:
+        looks.append(timeout_s)
+        return take_done(self, timeout_s, **options)
+
+    monkeypatch.setattr(Slots, "take_done", counted)
+    source = FakeSource(1)
+    source.ack_errors = [Unavailable("away")] * 1000
+    worker = Worker(source, "cart", "counter", nothing, operation_timeout="500ms").start()
+    eventually(lambda: len(source.ack_errors) < 1000)
+    worker.stop()
+    assert worker.stats.completion_failed == 1
+    assert len(looks) < 50
+
+
+def test_an_outcome_that_could_not_be_told_by_the_end_makes_the_stop_an_error() -> None:
+    """A call that hangs keeps nobody from stopping, but it is no good end."""
+    source = FakeSource(1)
+    asked, go_on = threading.Event(), threading.Event()
+
+    def ack(*_: Any) -> None:
+        asked.set()
+        assert go_on.wait(WAIT_S)
+
+    source.ack = ack  # type: ignore[method-assign, assignment]
+    worker = Worker(source, "cart", "counter", nothing, operation_timeout="10ms").start()
+    assert asked.wait(WAIT_S)
+    with pytest.raises(Unavailable, match="could not be told in time"):
+        worker.stop()
+    go_on.set()
+
+
 def test_a_worker_is_used_once(queue: BlockQueue) -> None:
     """Stopping it again is fine, starting it is not; one without a handler cannot start."""
     worker = Worker(queue, "cart", "counter", nothing)
@@ -380,6 +456,24 @@ def test_a_group_ends_with_its_first_member_that_fails(queue: BlockQueue) -> Non
 
 
 _PLACES = (("cart", "counter"), ("mail", "sender"))
+
+
+def test_a_group_whose_first_member_fails_at_once_does_not_start_the_others_for_good() -> None:
+    """Though that was before the others had started."""
+    source = FakeSource()
+    source.claim_errors = [TopicNotFound("gone")]
+    first = Worker(source, "cart", "counter", nothing)
+
+    class Late(Worker):
+        def start(self) -> Self:
+            ended = threading.Event()
+            first.on_end(ended.set)
+            assert ended.wait(WAIT_S)
+            return super().start()
+
+    group = WorkerGroup([first, Late(FakeSource(), "cart", "counter", nothing)]).start()
+    with pytest.raises(TopicNotFound):
+        background(group.join).result(WAIT_S)
 
 
 def test_a_group_stops_all_of_its_members(queue: BlockQueue) -> None:

@@ -14,7 +14,7 @@ from ._slots import Slots
 
 
 class LoopSlots(Slots):
-    """A task for each job. The loop's thread ends with the worker."""
+    """A task for each job. The loop's thread ends with the worker, and ends all its tasks."""
 
     def __init__(
         self, settings: Settings, handle: Callable[[Run], Awaitable[Outcome | None]]
@@ -22,17 +22,15 @@ class LoopSlots(Slots):
         super().__init__(settings)
         self._handle = handle
         self._running: set[asyncio.Task[None]] = set()  # used on the loop's thread only
-        self._loop = asyncio.new_event_loop()
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._loop = self._runner.get_loop()
+        self._closing = asyncio.Event()
         self._thread = threading.Thread(target=self._work, name="blockqueue-handlers", daemon=True)
         self._thread.start()
 
     def _work(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_forever()
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-        finally:
-            self._loop.close()
+        with self._runner:
+            self._runner.run(self._closing.wait())
 
     def hand_out(self) -> None:
         self._soon(self._begin)
@@ -69,5 +67,7 @@ class LoopSlots(Slots):
             pass  # the loop has ended, and the tasks with it
 
     def close(self) -> None:
+        """Cancel what still runs, also tasks that handlers have left behind, and end the loop."""
+        self._soon(self._closing.set)
+        self._thread.join(self._settings.hard_stop_s)
         super().close()
-        self._soon(self._loop.stop)

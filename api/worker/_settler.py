@@ -60,16 +60,20 @@ class Settler:
     def start(self) -> None:
         self._thread.start()
 
-    def finish(self) -> None:
-        """Settle what is left, and end. Handlers that still run are not waited for."""
-        self._ending.set()
+    def finish(self) -> bool:
+        """Settle what is left, and end. Handlers that still run are not waited for.
+
+        Returns whether it has ended: a call that hangs is not waited for either.
+        """
         self._slots.close()
+        self._ending.set()
         self._thread.join(2 * self._operation_timeout_s)
+        return not self._thread.is_alive()
 
     def _work(self) -> None:
         busy_with(Place(self._topic, self._subscriber))
         while True:
-            done = self._slots.take_done(self._wait_s())
+            done = self._slots.take_done(self._wait_s(), until_closed=not self._retries)
             if done:
                 self._settle_all(done)
             self._retry()

@@ -136,7 +136,9 @@ class Shift:
                 self._stopping.wait(troubles.wait_s(error))
                 continue
             troubles.over()
-            if found:
+            if found and self._slots.is_stopping:  # no handler begins after that
+                self._hand_back(found)
+            elif found:
                 self._begin(found)
             elif time.monotonic() - asked_s < _WAITED_S:
                 self._stopping.wait(_BACKOFF_S_MIN)
@@ -149,12 +151,14 @@ class Shift:
     def _give_back(self) -> None:
         """Let others have the jobs that would have to wait for a handler here."""
         runs = [run for run in self._slots.take_waiting() if run.take()]
-        if not runs:
-            return
+        if runs:
+            self._hand_back([run.held for run in runs])
+
+    def _hand_back(self, held: Sequence[Any]) -> None:
         try:
-            self._claims.give_back([run.held for run in runs])
+            self._claims.give_back(held)
         except Exception as error:  # then they come again when their leases run out
-            logger.warning("%d jobs could not be given back: %s", len(runs), error)
+            logger.warning("%d jobs could not be given back: %s", len(held), error)
 
     # Ending.
 
@@ -173,7 +177,11 @@ class Shift:
                 self._error = self._error or Unavailable(
                     f"{left} handlers did not end in time; their jobs come again"
                 )
-        self._settler.finish()
+        if not self._settler.finish():
+            logger.error("what became of the last jobs of %s was not told in time", self._name)
+            self._error = self._error or Unavailable(
+                "what became of the last jobs could not be told in time; they may come again"
+            )
         for each in (self._heart, self._watch):
             if each is not None:
                 each.stop()

@@ -185,12 +185,17 @@ class Slots:
             self._unsettled += 1
             self._wake()
 
-    def take_done(self, timeout_s: float) -> list[Done]:
-        """Wait for jobs that are done, and a little for more; return them, [] after a while."""
+    def take_done(self, timeout_s: float, *, until_closed: bool) -> list[Done]:
+        """Wait for jobs that are done, and a little for more; return them, [] after a while.
+
+        With ``until_closed``, [] also once no more will come.
+        """
         settings = self._settings
         with self._lock:
             self._wake_done = 1
-            self._finished.wait_for(lambda: self._done or self._closed, timeout_s)
+            self._finished.wait_for(
+                lambda: self._done or (until_closed and self._closed), timeout_s
+            )
             batch = min(settings.completion_batch, settings.concurrency * self._ahead())
             if self._done and settings.completion_flush_s:
                 self._wake_done = batch

@@ -39,8 +39,9 @@ class WorkerGroup:
         """Begin to work: all of them, or none if one cannot be started."""
         try:
             for worker in self.workers:
-                worker.on_end(self.begin_stop)
                 worker.start()
+            for worker in self.workers:  # only now: before its start none can be stopped
+                worker.on_end(self.begin_stop)
         except BaseException:
             self.begin_stop()
             raise
