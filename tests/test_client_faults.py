@@ -22,7 +22,14 @@ from blockqueue import (
     Unavailable,
     ValidationError,
 )
-from blockqueue.client import AnswerLost, Client, ServerUnreachable, StrangeAnswer, _publishing
+from blockqueue.client import (
+    AnswerLost,
+    Client,
+    ServerUnreachable,
+    StrangeAnswer,
+    _publishing,
+    _sync,
+)
 from blockqueue.client._errors import is_doubtful
 from blockqueue.client._requests import Answer
 from blockqueue.client._tries import Tries
@@ -361,6 +368,41 @@ def test_the_token_is_sent(opening: Open, proxy: Proxy) -> None:
     assert proxy.authorizations == ["Bearer secret"]
     with pytest.raises(ValidationError), opening(proxy.url, token="two words"):
         pass
+
+
+@pytest.mark.parametrize("shutting", [True, False])
+def test_closing_a_client_ends_the_poll_of_another_thread(
+    proxy: Proxy, topic: str, monkeypatch: pytest.MonkeyPatch, shutting: bool
+) -> None:
+    """At once. Without the shutdown, as a control, it waits on, and its socket stays open."""
+    if not shutting:
+        monkeypatch.setattr(_sync, "_shut", lambda _: None)
+    polling = Client(proxy.url)
+    held = proxy.hold("/claim?")
+    with ThreadPoolExecutor(2) as pool:
+        claim = pool.submit(polling.claim, topic, "worker", wait=30)
+        proxy.wait_for("/claim?", 1)
+        polling.close()
+        (connected,) = polling._sockets
+        if shutting:
+            with pytest.raises(AnswerLost):
+                claim.result(PATIENCE_S)
+            assert connected.fileno() == -1
+        else:
+            assert (claim.done(), connected.fileno() != -1) == (False, True)
+        held.set()
+
+
+def test_closing_a_client_ends_a_loop_that_polls(
+    client: Client, proxy: Proxy, topic: str, opening: Open
+) -> None:
+    """By the error that says so, whether it was asking at that moment or not."""
+    with opening(proxy.url) as consuming, ThreadPoolExecutor(1) as pool:
+        loop = pool.submit(list, consuming.consume(topic, "worker"))
+        proxy.wait_for("/claim?", 1)
+        consuming.close()
+        with pytest.raises(QueueClosed):
+            loop.result(PATIENCE_S)
 
 
 def test_a_closed_client_says_so_and_wakes_who_waits(proxy: Proxy) -> None:

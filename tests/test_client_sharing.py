@@ -38,6 +38,24 @@ if child:
     sys.exit(os.waitstatus_to_exitcode(status))
 os._exit(0)
 """
+_CLOSING = """
+import os, sys, threading
+from blockqueue.client import Client
+{broken}
+client, found = Client(sys.argv[1], timeout=5), []
+poll = threading.Thread(target=lambda: found.extend(client.claim("cart", "worker", wait=30)))
+poll.start()
+while not client._sockets:
+    poll.join(0.01)
+if not os.fork():
+    client.close()
+    os._exit(0)
+os.wait()
+with Client(sys.argv[1]) as other:
+    other.publish("cart", "hi")
+poll.join(30)
+assert [each.message for each in found] == ["hi"]
+"""
 # What a client does that does not know of forks.
 _UNAWARE = "os.getpid = lambda: 1"
 
@@ -48,12 +66,12 @@ def other(tmp_path: Path) -> Iterator[Server]:
         yield running
 
 
-def fork(server: Server, broken: str = "") -> int:
+def fork(server: Server, broken: str = "", text: str = _FORKING) -> int:
     """Let a process and its forked child use one client; return how that ended."""
     url = f"http://127.0.0.1:{server.port}"
     with Client(url) as client:
         client.create_topic("cart", ["worker"])
-    script = _FORKING.format(broken=broken)
+    script = text.format(broken=broken)
     return subprocess.run(
         [sys.executable, "-c", script, url],
         env=child_environment(),
@@ -71,6 +89,14 @@ def test_a_forked_child_has_connections_of_its_own(other: Server) -> None:
 
 def test_control_a_child_on_its_parents_connection_is_noticed(other: Server) -> None:
     assert fork(other, _UNAWARE) != 0
+
+
+@pytest.mark.parametrize("broken", ["", _UNAWARE])
+def test_a_forked_child_that_closes_its_client_does_not_end_its_parents_polls(
+    other: Server, broken: str
+) -> None:
+    """The connections are the parent's. One that does not know of forks, as a control, does."""
+    assert (fork(other, broken, _CLOSING) == 0) is (broken == "")
 
 
 def test_threads_share_a_client(server: Server) -> None:

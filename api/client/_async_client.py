@@ -13,7 +13,7 @@ import anyio
 from blockqueue.api._durations import Duration
 from blockqueue.api._message import Message
 from blockqueue.api._options import Subscriber
-from blockqueue.storage import BlockQueueError, limits
+from blockqueue.storage import BlockQueueError, QueueClosed, limits
 
 from . import _consuming, _looking, _publishing, _topics
 from ._async import AsyncTransport
@@ -169,7 +169,7 @@ class AsyncClient(AsyncTransport):
                 pause_s: float | None = rounds.claimed(len(claimed), time.monotonic() - started)
             except BlockQueueError as error:
                 if self.closed:
-                    raise
+                    raise QueueClosed("the client is closed") from error
                 pause_s = rounds.failed(error)
             if pause_s is None:
                 return

@@ -11,7 +11,7 @@ from functools import partial
 from blockqueue.api._durations import Duration
 from blockqueue.api._message import Message
 from blockqueue.api._options import Subscriber
-from blockqueue.storage import BlockQueueError, limits
+from blockqueue.storage import BlockQueueError, QueueClosed, limits
 
 from . import _consuming, _looking, _publishing, _topics
 from ._delivery import Delivery
@@ -232,7 +232,7 @@ class Client(Transport):
                 pause_s: float | None = rounds.claimed(len(claimed), time.monotonic() - started)
             except BlockQueueError as error:
                 if self.closed:
-                    raise
+                    raise QueueClosed("the client is closed") from error
                 pause_s = rounds.failed(error)
             if pause_s is None:
                 return
