@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import threading
 from pathlib import Path
 
 import msgspec
@@ -45,7 +46,7 @@ def make(job: Job, folder: Path) -> None:
     try:
         with Image.open(source) as image:
             image.thumbnail(_SIZE)
-            unfinished = folder / f".{source.stem}.{os.getpid()}"
+            unfinished = folder / f".{source.stem}.{os.getpid()}.{threading.get_ident()}"
             image.convert("RGB").save(unfinished, "PNG")
     except (UnidentifiedImageError, FileNotFoundError) as error:
         raise Cancel(str(error)) from error

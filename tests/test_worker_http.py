@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -53,8 +54,27 @@ def test_every_outcome_reaches_the_server(client: Client) -> None:
     assert (status.waiting, status.leased) == (0, 0)
 
 
+def test_whatever_an_error_says_reaches_the_server(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However long it is, and even what is no Unicode, like the name of a file."""
+    caplog.set_level(logging.ERROR, "blockqueue.worker")  # or all of it is in the log as well
+    client.publish_many("cart", [str(number) for number in range(20)])
+
+    def handle(delivery: Delivery) -> None:
+        raise FileNotFoundError("no \udce9 " + 2_000_000 * "x")
+
+    with Worker(client, "cart", "counter", handle, concurrency=20, completion_flush=1) as worker:
+        eventually(lambda: worker.stats.nacked == 20)
+    assert worker.stats.completion_failed == 0
+    failures = client.failure_page(
+        "cart", "counter", next(client.active("cart", "counter")).message_id
+    )
+    assert failures.items[0].error.startswith("FileNotFoundError: no ? xxx")
+
+
 def test_heartbeats_keep_a_lease_over_http(client: Client) -> None:
-    """Several leases long."""
+    """For longer than one lease, which is long enough for a machine that is busy."""
     client.publish("cart", "hi")
     enough = threading.Event()
     counts: list[int] = []
@@ -63,8 +83,10 @@ def test_heartbeats_keep_a_lease_over_http(client: Client) -> None:
         counts.append(job.delivery_count)
         assert enough.wait(WAIT_S)
 
-    with Worker(client, "cart", "counter", handle, concurrency=2, lease="900ms") as worker:
-        eventually(lambda: worker.stats.heartbeats >= 8)
+    with Worker(
+        client, "cart", "counter", handle, concurrency=2, lease="3s", heartbeat="250ms"
+    ) as worker:
+        eventually(lambda: worker.stats.heartbeats >= 15)
         enough.set()
         eventually(lambda: worker.stats.processed == 1)
     assert counts == [1]

@@ -125,6 +125,28 @@ def test_retry_after_says_when_the_job_comes_again(queue: BlockQueue) -> None:
     assert worker.stats.nacked == 1
 
 
+def test_a_retry_that_is_too_far_away_is_left_to_the_policy(queue: BlockQueue) -> None:
+    """The delay may come from elsewhere, and the job's outcome is told all the same."""
+    receipt = queue.publish("cart", "hi")
+
+    def handle(job: Job) -> None:
+        raise RetryAfter(10**12)
+
+    assert stats_of(queue, handle) == WorkerStats(nacked=1)
+    assert "delay must be" in error_of(queue, receipt.id)
+
+
+def test_a_cancel_with_an_error_as_its_reason_is_one(queue: BlockQueue) -> None:
+    """By the error's text."""
+    receipt = queue.publish("cart", "hi")
+
+    def handle(job: Job) -> None:
+        raise Cancel(ValueError("sold out"))  # type: ignore[arg-type]
+
+    assert stats_of(queue, handle) == WorkerStats(cancelled=1)
+    assert status(queue, receipt.id).reason == "sold out"
+
+
 def test_cancel_gives_the_job_up(queue: BlockQueue) -> None:
     """It neither comes again nor is it dead, and the reason is kept."""
     receipt = queue.publish("cart", "hi")

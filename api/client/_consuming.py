@@ -46,7 +46,7 @@ def ack(topic: str, subscriber: str, deliveries: Sequence[Held]) -> Steps[None]:
 def nack(
     topic: str, subscriber: str, deliveries: Sequence[Held], delay: Duration | None, error: str
 ) -> Steps[None]:
-    more: dict[str, Any] = {"error": _text("error", error)}
+    more: dict[str, Any] = {"error": _reason("error", error)}
     if delay is not None:
         more["retry_delay"] = f"{milliseconds('delay', delay)}ms"
     yield from _settle_batch(topic, subscriber, "nack", deliveries, more)
@@ -92,7 +92,7 @@ def snooze(topic: str, subscriber: str, deliveries: Sequence[Held], delay: Durat
 def cancel(
     topic: str, subscriber: str, deliveries: Sequence[Held | str], reason: str
 ) -> Steps[None]:
-    more = {"reason": _text("reason", reason)}
+    more = {"reason": _reason("reason", reason)}
     refused: DeliveryNotFound | Finished | None = None
     for message_id in (each for each in deliveries if isinstance(each, str)):
         path = _delivery_path(topic, subscriber, message_id) + "/cancel"
@@ -134,10 +134,11 @@ def _named(held: Held) -> tuple[str, str]:
     return id, receipt
 
 
-def _text(what: str, value: object) -> str:
+def _reason(what: str, value: object) -> str:
+    """Return a text as the queue would keep it: a long one would make a body of many too large."""
     if not isinstance(value, str):
         raise ValidationError(f"{what} must be text, not {type(value).__name__}")
-    return value
+    return limits.cut_reason(value)
 
 
 def _lease_ms(what: str, value: Duration) -> int:

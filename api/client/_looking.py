@@ -35,7 +35,8 @@ def cancel_message(topic: str, message_id: str, reason: str) -> Steps[list[Deliv
     if not isinstance(reason, str):
         raise ValidationError(f"reason must be text, not {type(reason).__name__}")
     path = _message_path(topic, message_id)
-    yield from ask(list[Result], "POST", path + "/cancel", {"reason": reason})
+    body = {"reason": limits.cut_reason(reason)}
+    yield from ask(list[Result], "POST", path + "/cancel", body)
     return (yield from message(topic, message_id)).deliveries
 
 

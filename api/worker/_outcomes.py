@@ -7,17 +7,21 @@ import traceback
 import msgspec
 
 from blockqueue.api._durations import Duration, milliseconds
+from blockqueue.storage import limits
 
 
 class RetryAfter(Exception):
     """Raised by a handler: the job failed, and is to come again after ``delay``.
 
     It counts as a failure, like any other exception. A delay of 0 or less leaves it to the
-    subscriber's retry policy. ``error`` is noted with the delivery.
+    subscriber's retry policy. ``error`` is noted with the delivery. Raises ValidationError
+    instead of itself, so that the job is nacked by the policy, if the delay is none.
     """
 
     def __init__(self, delay: Duration, error: str = "") -> None:
-        self.delay_s = milliseconds("delay", delay) / 1000
+        delay_ms = max(0, milliseconds("delay", delay))
+        limits.check_range("delay", delay_ms, 0, limits.DELAY_MS_MAX, " ms")
+        self.delay_s = delay_ms / 1000
         super().__init__(error or f"to be tried again after {self.delay_s:g} s")
 
 
@@ -26,7 +30,8 @@ class Cancel(Exception):
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
-        self.reason = reason
+        #: As text: a mistake here would leave the job with nobody, until its lease runs out.
+        self.reason = str(reason)
 
 
 class Acked(msgspec.Struct, frozen=True):
