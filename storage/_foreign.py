@@ -66,7 +66,8 @@ class ForeignTx:
 
     def cursor(self) -> _Cursor:
         cursor = _Cursor(self, self._connection)
-        self._cursors.add(cursor)
+        with self.tx.store.turns.lock:  # whoever puts it out goes through them
+            self._cursors.add(cursor)
         return cursor
 
     def changes(self) -> int:

@@ -380,7 +380,7 @@ def test_closing_a_client_ends_the_poll_of_another_thread(
     polling = Client(proxy.url)
     held = proxy.hold("/claim?")
     with ThreadPoolExecutor(2) as pool:
-        claim = pool.submit(polling.claim, topic, "worker", wait=30)
+        claim = pool.submit(polling.claim, topic, "worker", wait=30 if shutting else 1)
         proxy.wait_for("/claim?", 1)
         polling.close()
         (connected,) = polling._sockets
@@ -405,17 +405,16 @@ def test_closing_a_client_ends_a_loop_that_polls(
             loop.result(PATIENCE_S)
 
 
-def test_a_closed_client_says_so_and_wakes_who_waits(proxy: Proxy) -> None:
-    """A thread between two tries is told at once, not at its deadline."""
+def test_a_closed_client_says_so_and_wakes_who_waits(proxy: Proxy, opening: Open) -> None:
+    """A thread or a task between two tries is told at once, not at its deadline."""
     busy = PROBLEM | {"Retry-After": "99"}
     proxy.answer("/v1/topics", 503, problem("service_unavailable"), busy)
-    waits = Client(proxy.url, timeout=300)
-    with ThreadPoolExecutor(1) as pool:
+    with opening(proxy.url, timeout=300) as waits, ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(waits.topics)
         proxy.wait_for("/v1/topics", 1)
         waits.close()
         with pytest.raises((QueueClosed, AnswerLost)):
             waiting.result(PATIENCE_S)
-    with pytest.raises(QueueClosed):
-        waits.topics()
-    waits.close()
+        with pytest.raises(QueueClosed):
+            waits.topics()
+        waits.close()

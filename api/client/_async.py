@@ -40,7 +40,7 @@ class AsyncTransport:
         self.tracing = tracing
         self._settings = Settings(url, token, timeout)
         self._http = httpx2.AsyncClient(**(self._settings.options() | options))
-        self._closed = False
+        self._closed = anyio.Event()
 
     async def __aenter__(self) -> Self:
         return self
@@ -56,11 +56,11 @@ class AsyncTransport:
     @property
     def closed(self) -> bool:
         """Whether ``close`` was called."""
-        return self._closed
+        return self._closed.is_set()
 
     async def close(self) -> None:
-        """Close the connections. Safe to call again."""
-        self._closed = True
+        """Close the connections, and end the waits of other tasks. Safe to call again."""
+        self._closed.set()
         await self._http.aclose()
 
     async def run(self, steps: Steps[T], timeout_s: float | None = None) -> T:
@@ -88,7 +88,7 @@ class AsyncTransport:
             return tries.verdict(error)
 
     async def _try(self, tries: Tries) -> Answer:
-        if self._closed:
+        if self.closed:
             raise QueueClosed("the client is closed")
         try:
             parts: list[bytes] = []
@@ -101,8 +101,9 @@ class AsyncTransport:
         return tries.read(response, b"".join(parts))
 
     async def _pause(self, seconds: float) -> None:
-        await anyio.sleep(seconds)
-        if self._closed:
+        with anyio.move_on_after(seconds):
+            await self._closed.wait()
+        if self.closed:
             raise QueueClosed("the client is closed")
 
     async def each(self, page: Callable[[str | None], Steps[Page[T]]]) -> AsyncIterator[T]:
