@@ -57,7 +57,10 @@ class Audit:
     def _write(self, level: int, what: str, members: Mapping[str, object]) -> None:
         said = {name: _cut(value) for name, value in members.items() if value is not None}
         if not self._has_file:
-            self._logger.log(level, "%s", what, extra={"audit": said})
+            extra: dict[str, object] = {"audit": said}
+            if "request_id" in said:
+                extra["request_id"] = said.pop("request_id")
+            self._logger.log(level, "%s", what, extra=extra)
             return
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         self._logger.log(level, "%s", json.dumps({"time": now, "what": what, **said}))

@@ -32,6 +32,8 @@ def configure(form: str, level: str) -> None:
     handler.addFilter(SubjectFilter())
     logging.basicConfig(handlers=[handler], level=level.upper())
     logging.getLogger("pykka").setLevel(logging.WARNING)
+    if level != "debug":  # a line for each request of a worker, with its address
+        logging.getLogger("httpx2").setLevel(logging.WARNING)
     if form == "json":  # what is written past the log would be no JSON
         logging.captureWarnings(True)
         sys.excepthook = _on_exception

@@ -1,7 +1,7 @@
 """Look for known vulnerabilities in what an installation of the queue brings along.
 
-Asks PyPI, by pip-audit, about the packages of `blockqueue[client]` as they are installed beside
-this script. Arguments go to pip-audit. Exits with 1 if something is known. A package that
+Asks PyPI, by pip-audit, about the packages of `blockqueue[client,otel]` as they are installed
+beside this script. Arguments go to pip-audit. Exits with 1 if something is known. A package that
 nobody tells anything about is named as not looked at, and is no reason to fail: there are
 mirrors without this service, and machines without a network.
 """
@@ -23,8 +23,8 @@ _LIMIT_S = 300
 
 def main() -> int:
     """Run it; return the exit code."""
-    pinned = sorted(installed_with("blockqueue", frozenset({"client"})))
-    print(f"{len(pinned)} packages come with blockqueue[client]")
+    pinned = sorted(installed_with("blockqueue", frozenset({"client", "otel"})))
+    print(f"{len(pinned)} packages come with blockqueue[client,otel]")
     try:
         done = _pip_audit(pinned, sys.argv[1:])
     except subprocess.TimeoutExpired:

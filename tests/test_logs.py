@@ -20,7 +20,7 @@ from blockqueue.api._request_info import RequestInfo
 
 from .auth_helpers import make
 from .embedded_helpers import eventually
-from .http_server import PATIENCE_S, Server, child_environment, serving, until
+from .http_server import PATIENCE_S, Server, child_environment, counters, serving, until
 
 CART = {"name": "cart", "subscribers": [{"name": "worker"}]}
 WORKER = "/v1/topics/cart/subscribers/worker"
@@ -98,7 +98,7 @@ def test_a_server_logs_json_a_line_each_with_the_ids_of_its_requests(db: Path) -
     assert re.fullmatch("[0-9a-f]{32}", looked["request_id"])
     (act,) = [each for each in found if each["logger"] == "blockqueue.audit"]
     assert (act["message"], act["level"], act["request_id"]) == ("POST /topics", "INFO", "make")
-    assert act["audit"]["topic"] == "cart"
+    assert act["audit"] == {"from": "127.0.0.1", "topic": "cart", "status": 200}
 
 
 def test_what_is_no_request_at_all_is_in_the_access_log(db: Path) -> None:
@@ -271,6 +271,32 @@ def test_what_a_worker_itself_logs_says_whose_jobs_it_does(
         eventually(lambda: "cart/worker is paused" in caplog.messages)
     (said,) = [each for each in caplog.records if "is paused" in each.getMessage()]
     assert (vars(said)["topic"], vars(said)["subscriber"]) == ("cart", "worker")
+
+
+@pytest.mark.parametrize("level", ["info", pytest.param("debug", marks=pytest.mark.slow)])
+def test_a_worker_over_http_does_not_log_each_request(db: Path, tmp_path: Path, level: str) -> None:
+    """Unless everything is to be seen."""
+    (tmp_path / "shop.py").write_text("def handle(message: str) -> None: ...\n")
+    with serving(db) as server:
+        server.send("POST", "/topics", CART)
+        server.send("POST", "/topics/cart/messages", {"message": "hi"})
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-u", "-m", "blockqueue", "work", "shop:handle", "cart"),
+                *("worker", "--url", f"http://127.0.0.1:{server.port}", "--log-level", level),
+            ],
+            env=child_environment(),
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            until(lambda: counters(server, "cart") == (0, 0), "the job is done")
+        finally:
+            process.terminate()
+            _, errors = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, errors
+    assert ("HTTP Request" in errors) is (level == "debug")
 
 
 # The formatters.
