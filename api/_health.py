@@ -24,7 +24,7 @@ class LivezResource:
 
 
 class ReadyzResource:
-    """GET /readyz: 200, or 503 and why not."""
+    """GET /readyz: 200, or 503 and why not: a line for each reason."""
 
     needs: ClassVar[Needs] = {"GET": OBSERVE}
 
@@ -32,26 +32,29 @@ class ReadyzResource:
         self._queue = queue
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        reason = self._why_not()
-        if reason is not None:
+        reasons = self._why_not()
+        if reasons:
             resp.status = falcon.HTTP_503
         resp.content_type = falcon.MEDIA_TEXT
-        resp.data = (reason or "").encode()
+        resp.data = "\n".join(reasons).encode()
 
-    def _why_not(self) -> str | None:
+    def _why_not(self) -> list[str]:
+        """Return all reasons; none: it can work."""
         try:
             system = self._queue.system
             with system.reading() as snapshot:
                 snapshot.row("SELECT count(*) FROM sqlite_schema")
         except BlockQueueError as error:
-            return str(error)
+            return [str(error)]
+        reasons = ["stopping"] if system.draining else []
         messages, nbytes = system.admission.waiting()
         admission = system.admission
         if messages > _BACKLOG_MAX * admission.messages_max:
-            return f"{messages} messages wait to be written"
+            reasons.append(f"{messages} messages wait to be written")
         if nbytes > _BACKLOG_MAX * admission.bytes_max:
-            return f"{nbytes} bytes wait to be written"
-        return "stopping" if system.draining else system.store.space.trouble()
+            reasons.append(f"{nbytes} bytes wait to be written")
+        trouble = system.store.space.trouble()
+        return reasons if trouble is None else [*reasons, trouble]
 
 
 def add_routes(app: falcon.App[Any, Any], queue: BlockQueue) -> None:

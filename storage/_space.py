@@ -151,6 +151,6 @@ class Space:
         )
 
     def trouble(self) -> str | None:
-        """Return what an operator should look at now, if anything. For any thread."""
+        """Return all that an operator should look at now, if anything. For any thread."""
         self._measure()
-        return self.shortage or self._long_log
+        return "; ".join(filter(None, (self.shortage, self._long_log))) or None
