@@ -31,7 +31,7 @@ def lock_watched(path: str) -> Iterator[None]:
 
 def _watch(path: str, done: threading.Event) -> None:
     # Most commands have ended before the first look.
-    if done.wait(_LOOK_S) or not os.path.exists(path + "-hints"):
+    if done.wait(_LOOK_S) or not os.path.exists(os.path.realpath(path) + "-hints"):
         return
     told: int | None = None
     with closing(LockWatch(path)) as watch:

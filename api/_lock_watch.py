@@ -28,6 +28,7 @@ class LockWatch:
     """
 
     def __init__(self, path: str) -> None:
+        path = os.path.realpath(path)
         self._hints = Hints(path + "-hints")
         self._lock_path = path + "-lock"
         self._seen: _Seen | None = None

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 
 import apsw
 
-from ._database import check_place, errors_named
+from ._database import errors_named, place_of
 from ._errors import AlreadyExists, Conflict
 from ._inspection import check_backup, check_whole, inspected
 from ._lock import FileLock
@@ -51,8 +51,7 @@ def backup(
         Conflict: ``target`` is a database with its log, or is just being made.
         DatabaseUnusable, DiskFull: nothing is at ``target`` then, or what was there before.
     """
-    target = os.path.abspath(target)
-    check_place(target)
+    target = place_of(target)
     _check_free(target, overwrite)
     _check_no_database(target, path)
     with errors_named(target), _draft(target) as part:
@@ -162,8 +161,7 @@ def restore(path: str, target: str, *, overwrite: bool = False) -> str | None:
         Conflict: a program has ``target`` open.
         DatabaseUnusable, DiskFull: nothing was changed.
     """
-    target = os.path.abspath(target)
-    check_place(target)
+    target = place_of(target)
     _check_free(target, overwrite)
     with errors_named(path), _draft(target) as part:
         check_backup(path)

@@ -10,7 +10,7 @@ import peewee
 from playhouse.apsw_ext import APSWDatabase
 
 from ._clock import Clock
-from ._database import connect, errors_named
+from ._database import connect, errors_named, place_of
 from ._disk import disk_error
 from ._errors import BlockQueueError, QueueClosed
 from ._turns import Turns
@@ -29,7 +29,7 @@ class Connections:
     _db: APSWDatabase
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.path.abspath(os.fspath(path))
+        self.path = place_of(path)
         self.failed: BlockQueueError | None = None
         self._closed = self._abandoned = False
         self._readers: queue.LifoQueue[APSWDatabase | None] = queue.LifoQueue()

@@ -45,14 +45,20 @@ def check_sqlite_version(found: str | None = None) -> None:
         )
 
 
-def check_place(path: str) -> None:
-    """Raise DatabaseUnusable if no database can be at ``path``."""
+def place_of(path: str | os.PathLike[str]) -> str:
+    """Return the file that a database is, or is made in. Raises DatabaseUnusable if none can be.
+
+    Links are followed, as SQLite does: the lock, the hints and the log are beside the file
+    itself, so that all who open it share them, whatever names they know it by.
+    """
+    path = os.path.realpath(os.fspath(path))
     if os.path.isdir(path):
         raise DatabaseUnusable(f"cannot open {path}: it is a directory")
     if os.path.exists(path) and not os.path.isfile(path):  # to wait for a pipe would be for ever
         raise DatabaseUnusable(f"cannot open {path}: it is a device or a pipe, not a file")
     if not os.path.isdir(os.path.dirname(path)):
         raise DatabaseUnusable(f"cannot open {path}: its directory is missing")
+    return path
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def examine(path: str, *, quick: bool = False) -> Iterator[Finding]:
     which holds writers back for a few milliseconds; all else disturbs nobody. If the lock is not
     free in time that is an error, and the log is not looked at.
     """
-    path = os.path.abspath(path)
+    path = os.path.realpath(path)
     yield from _tried("sqlite", _sqlite)
     log = yield from _log(path)
     if log is not None and log.is_corrupt:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import apsw
 
-from ._database import check_place, errors_named
+from ._database import errors_named, place_of
 from ._errors import CorruptBlock, DatabaseUnusable
 from ._frames import unpack_frame
 from ._schema import APPLICATION_ID, VERSION
@@ -94,8 +94,7 @@ def inspected(path: str, *, still: bool = False) -> Iterator[apsw.Connection]:
 
     ``still``: nobody writes to it, so that no lock and no log is needed.
     """
-    path = os.path.abspath(path)
-    check_place(path)
+    path = place_of(path)
     if not os.path.isfile(path):
         raise DatabaseUnusable(f"there is no database {path}")
     with errors_named(path):

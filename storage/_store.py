@@ -20,7 +20,7 @@ import peewee
 from ._blocks import BlockCache
 from ._clock import BootClock, Clock, StoredClock
 from ._connections import READERS_MAX, Connections
-from ._database import check_place, connect, errors_named
+from ._database import connect, errors_named
 from ._errors import BlockQueueError, CommitUnknown, DiskFull, Unavailable
 from ._hints import Hints
 from ._schema import RECEIPT_SECRET, migrate, read_meta
@@ -66,7 +66,6 @@ class Store(Connections):
         self._committing = False
         self._needs_room = False  # the last transaction did not fit onto the disk
         self._own_commits = 0
-        check_place(self.path)
         with errors_named(self.path):
             self.turns = Turns(self.path + "-lock")
             try:
