@@ -1,6 +1,7 @@
 """A few numbers that all processes of one database see without asking the database.
 
 They are hints: losing them delays something by at most a second, and never loses anything.
+The file may hold anything, for nobody checks it: no number in it may make a process fail.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ _SIZE = mmap.PAGESIZE
 _COMMITS, _LEASE_DUE, _TURNS = 1, 2, 3  # places of 8 bytes
 _BEAT = 5
 _SLOTS_END, _SLOTS_AT, _SLOTS = 4, 64, 128
-_NEVER = 2**63 - 1
+_NEVER = _LAST = 2**63 - 1
+_PID_MAX = 2**22  # the kernel's own limit
 
 
 class Hints:
@@ -64,12 +66,8 @@ class Hints:
     def waiting_elsewhere(self) -> list[int]:
         """Return the slots of the other processes in which somebody waits."""
         numbers = self._numbers
-        end = _SLOTS_AT + numbers[_SLOTS_END]
-        return [
-            place - _SLOTS_AT
-            for place in range(_SLOTS_AT, end)
-            if numbers[place] & 1 and place - _SLOTS_AT != self.slot
-        ]
+        end = min(numbers[_SLOTS_END], _SLOTS)
+        return [slot for slot in range(end) if numbers[_SLOTS_AT + slot] & 1 and slot != self.slot]
 
     @property
     def commits(self) -> int:
@@ -89,7 +87,7 @@ class Hints:
         return self._numbers[_TURNS]
 
     def count_turn(self) -> None:
-        self._numbers[_TURNS] += 1
+        self._count(_TURNS)
 
     @property
     def lease_due_ms(self) -> int | None:
@@ -98,7 +96,11 @@ class Hints:
         return None if found in (0, _NEVER) else found
 
     def count_commit(self) -> None:
-        self._numbers[_COMMITS] += 1
+        self._count(_COMMITS)
+
+    def _count(self, place: int) -> None:
+        number = self._numbers[place]
+        self._numbers[place] = 0 if number == _LAST else number + 1
 
     def lease_due_by(self, due_ms: int) -> None:
         """Lower the bound to ``due_ms`` if it is later."""
@@ -118,6 +120,8 @@ class Hints:
 
 
 def _is_alive(pid: int) -> bool:
+    if not 0 < pid <= _PID_MAX:
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
