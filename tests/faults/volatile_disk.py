@@ -17,7 +17,8 @@ from .campaigns import result_of
 from .case import Budget, Result, Say
 from .power_cut import PowerCuts
 
-_MIB = 64
+# Room for what 200 cycles publish: it is kept, as the first contract keeps all for a week.
+_MIB = 256
 _START_TIMEOUT_S = 10.0
 _END_TIMEOUT_S = 10.0
 _CONTROL_CYCLES = 4
