@@ -46,7 +46,9 @@ class LateCommits:
 if __name__ == "__main__":
     late = LateCommits()
 
-    def start_publish(self: BlockQueue, topic: str, messages: Sequence[Message]) -> Promise[Any]:
+    def start_publish(
+        self: BlockQueue, topic: str, messages: Sequence[Message], trace: object = None
+    ) -> Promise[Any]:
         (message,) = messages
         return late.publish(self, topic, message)
 
