@@ -15,6 +15,7 @@ from blockqueue import storage
 from blockqueue.api import _envelope
 from blockqueue.api._answer import give
 from blockqueue.api._audit import Audit
+from blockqueue.api._foreign_pages import is_of_foreign_page
 from blockqueue.api._keys import Key, KeyRing
 from blockqueue.api._needs import CONSUME, OPEN, Need, need_of
 from blockqueue.api._request_info import info_of
@@ -26,6 +27,7 @@ from blockqueue.storage import Forbidden, Refused, TopicNotFound, Unauthorized
 #: Whether tokens are needed: as soon as one was made; always; never.
 Mode = Literal["auto", "required", "off"]
 
+_FOREIGN = "a page of another site asks for this; without a token that is refused"
 # The public part of a token, which says whose it is, or was.
 _PUBLIC = re.compile(r"bq_(\d{1,18})_", re.ASCII)
 
@@ -52,6 +54,9 @@ class Auth:
             except (Refused, TopicNotFound) as error:
                 self._refuse(req, resp, error, params)
                 return
+        elif is_of_foreign_page(req.env, need):  # a token cannot be sent by such a page
+            self._refuse(req, resp, Forbidden(_FOREIGN), params)
+            return
         report = None
         if need is not None and need.action == storage.MANAGE:
             report = partial(self._report, req, params, key)

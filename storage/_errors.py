@@ -179,7 +179,7 @@ class Unauthorized(Refused):
 
 
 class Forbidden(Refused):
-    """The token has no scope for it."""
+    """The token has no scope for it, or none is shown for a page of another site."""
 
     code = "forbidden"
     status = 403
