@@ -76,9 +76,19 @@ class Space:
         """Ask the disk, and have a ballast again if there is room for it."""
         now = time.monotonic()
         self._next_look = now + _LOOK_S
-        spare, ballast = self._measure()
-        if now >= self._next_ballast and spare >= 2 * ballast:
-            self._have_ballast(ballast)
+        try:
+            spare, ballast = self._measure()
+            if now >= self._next_ballast and spare >= 2 * ballast:
+                self._have_ballast(ballast)
+        except FileNotFoundError as error:
+            self._next_look = 0.0
+            raise Unavailable(
+                f"nothing was published: the folder of {self._path} is gone"
+            ) from error
+        except OSError as error:  # of a path only: whoever has the file open can go on with it
+            if now >= self._next_ballast:
+                logger.warning("there is no ballast beside %s: %s", self._path, error)
+                self._next_ballast = now + _WARN_S
 
     def _measure(self) -> tuple[int, int]:
         """Note whether there is room. Return what is free above the floor, and the ballast's size.
@@ -104,10 +114,9 @@ class Space:
                 return
             try:
                 os.posix_fallocate(fd, 0, size)
-            except OSError as error:  # a quota, or a file system that cannot
+            except OSError:  # a quota, or a file system that cannot
                 os.ftruncate(fd, 0)
-                self._next_ballast = time.monotonic() + _WARN_S
-                logger.warning("there is no ballast beside %s: %s", self._path, error)
+                raise
         finally:
             os.close(fd)
 
@@ -119,7 +128,7 @@ class Space:
             if os.stat(self.ballast_path).st_size == 0:
                 return False
             os.truncate(self.ballast_path, 0)
-        except FileNotFoundError:
+        except OSError:  # it is not there, or not ours any more
             return False
         self.thrown_off += 1
         logger.warning("the disk of %s is full: its ballast was freed", self._path)
@@ -152,5 +161,8 @@ class Space:
 
     def trouble(self) -> str | None:
         """Return all that an operator should look at now, if anything. For any thread."""
-        self._measure()
+        try:
+            self._measure()
+        except OSError as error:
+            return f"the disk of {self._path} cannot be looked at: {error}"
         return "; ".join(filter(None, (self.shortage, self._long_log))) or None

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import apsw
 import pytest
@@ -152,6 +153,49 @@ def test_a_ballast_is_made_again_when_there_is_room(
         monkeypatch.setattr(space, "_next_look", 0.0)
         queue.publish("cart", "now")
         assert ballast.stat().st_size == _space.BALLAST_BYTES
+
+
+def test_a_path_that_cannot_be_used_any_more_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another owner, say: what is open goes on. It is told once, and /readyz says it."""
+
+    def denied(path: str, *_: object) -> NoReturn:
+        raise PermissionError(13, "Permission denied", path)
+
+    with open_queue(tmp_path) as (queue, _):
+        space = queue.system.store.space
+        monkeypatch.setattr(_space, "_LOOK_S", 0.0)
+        monkeypatch.setattr(space, "_next_look", 0.0)
+        for call in ("open", "statvfs", "truncate"):
+            with monkeypatch.context() as patched:
+                space.throw_off()
+                space._next_ballast = 0.0
+                patched.setattr(os, call, denied)
+                queue.publish("cart", call)
+                queue.publish("cart", call)
+                if call == "statvfs":
+                    assert "cannot be looked at" in str(space.trouble())
+                if call == "truncate":
+                    assert not space.throw_off()
+    warnings = [each for each in caplog.messages if "there is no ballast" in each]
+    assert len(warnings) == 2  # of open and of statvfs
+
+
+def test_nothing_is_published_into_a_folder_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be written to files that nobody can open again."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    with open_queue(folder) as (queue, _):
+        queue.publish("cart", "before")
+        monkeypatch.setattr(queue.system.store.space, "_next_look", 0.0)
+        folder.rename(tmp_path / "elsewhere")
+        with pytest.raises(Unavailable, match="is gone"):
+            queue.publish("cart", "lost")
+        (tmp_path / "elsewhere").rename(folder)
+        queue.publish("cart", "kept")
 
 
 def test_the_floor_can_be_chosen(tmp_path: Path) -> None:
