@@ -56,9 +56,10 @@ def _wait_and_wake(server: ServerProcess, count: int, *, full: bool) -> Result:
         before = held_by(server)
         path = f"/topics/{_QUIET}/subscribers/a?timeout=1h"
         polls = [Poll(server.port, path) for _ in range(count)]
+        # First: a wake is answered when all are parked, which keeps the server busy for a second.
+        wakes = _wake(calls, polls, path)
         with_polls = _time_calls(calls)
         waiting = held_by(server)
-        wakes = _wake(calls, polls, path)
         for poll in polls:
             poll.close()
         calls.close()
