@@ -15,6 +15,7 @@ from ._cli_source import AUDIT_LOG, JSON, file_option, opened_file
 from ._durations import milliseconds
 
 _DAYS = re.compile(r"(\d{1,6})d", re.ASCII)
+_COUNT_MAX = 2**31 - 1
 _ROW = "{:>4}  {:20}  {:8}  {:20}  {:20}  {}"
 _SCOPE = (
     "What it may do: publish, consume, manage or observe, a colon, and a topic, a prefix like "
@@ -49,8 +50,10 @@ def token() -> None:
 @click.option("--expires", callback=_lifetime, metavar="DURATION", help="Like 12h or 30d.")
 @click.option("--requests-per-second", type=float, help="At most so many requests.")
 @click.option("--bytes-per-second", type=float, help="At most so much in requests' bodies.")
-@click.option("--polls", type=click.IntRange(1), help="At most so many long polls that wait.")
-@click.option("--in-flight", type=click.IntRange(1), help="At most so many at a time.")
+@click.option(
+    "--polls", type=click.IntRange(1, _COUNT_MAX), help="At most so many long polls that wait."
+)
+@click.option("--in-flight", type=click.IntRange(1, _COUNT_MAX), help="At most so many at a time.")
 @AUDIT_LOG
 def create(
     name: str,

@@ -95,7 +95,7 @@ def _tracing() -> Tracing:
 def _find(handler: str) -> Callable[..., Any]:
     """Import a handler by its name. Raises click's errors for people."""
     module_name, _, path = handler.partition(":")
-    if not module_name or not path:
+    if not module_name or module_name.startswith(".") or not path:
         raise click.BadParameter(
             f"{handler!r} is not of the form module:function", param_hint="MODULE:HANDLER"
         )

@@ -76,6 +76,7 @@ def test_the_list_says_what_became_of_each(db: Path) -> None:
         (["create", "shop", "--scope", "publish:*", "--expires", "3w"], "30d"),
         (["create", "shop", "--scope", "publish:*", "--expires", "0s"], "expires"),
         (["create", "shop", "--scope", "publish:*", "--polls", "0"], "--polls"),
+        (["create", "shop", "--scope", "publish:*", "--in-flight", "9" * 20], "--in-flight"),
         (["create", "shop", "--scope", "publish:*", "--bytes-per-second", "-1"], "bytes_per_s"),
         (["create", "taken", "--scope", "publish:*"], "revoke it"),
         (["revoke", "nobody"], "'nobody'"),

@@ -95,6 +95,7 @@ def test_a_function_does_the_jobs_of_a_server(folder: Path) -> None:
     ("arguments", "message"),
     [
         (("jobs", "cart", "counter"), "not of the form module:function"),
+        ((".jobs:count", "cart", "counter"), "not of the form module:function"),
         (("job:handle", "cart", "counter"), "there is no module 'job'"),
         (("jobs:handel", "cart", "counter"), "module 'jobs' has no 'handel'"),
         (("jobs:nothing", "cart", "counter"), "jobs:nothing is not a function"),
