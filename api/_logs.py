@@ -15,9 +15,6 @@ from pythonjsonlogger.core import RESERVED_ATTRS, BaseJsonFormatter, merge_recor
 
 from ._log_context import SubjectFilter
 
-FORMATS = ("text", "json")
-LEVELS = ("debug", "info", "warning", "error")
-
 logger = logging.getLogger("blockqueue")
 
 # What can stand in a line as it is. Everything else is quoted, so that no line looks like two.

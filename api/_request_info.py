@@ -39,8 +39,9 @@ class RequestInfo:
         """Always the same; made when it is first asked for."""
         if self._id is None:
             given = self._given
-            well = given is not None and _PRINTABLE.fullmatch(given)
-            self._id = given if given is not None and well else os.urandom(16).hex()
+            if given is None or _PRINTABLE.fullmatch(given) is None:
+                given = os.urandom(16).hex()
+            self._id = given
         return self._id
 
     def said(self) -> dict[str, object]:

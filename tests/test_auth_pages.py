@@ -49,9 +49,11 @@ def test_what_a_foreign_page_asks_for_is_refused(
     queue: BlockQueue, call: tuple[str, str, str | None], headers: dict[str, str]
 ) -> None:
     """Also if tokens are switched off. Nothing is written, nothing is taken."""
+    queue.publish("cart", "mine")
     assert ask(queue, call, headers) == 403
     assert ask(queue, call, headers, auth="off") == 403
-    assert queue.subscribers("cart")[0].waiting == 0
+    (counter,) = queue.subscribers("cart")
+    assert (counter.waiting, counter.leased) == (1, 0)
 
 
 @pytest.mark.parametrize("call", CALLS, ids=["topics", "v1", "claim"])
@@ -61,7 +63,10 @@ def test_what_a_foreign_page_asks_for_is_refused(
 def test_programs_and_pages_of_its_own_are_served(
     queue: BlockQueue, call: tuple[str, str, str | None], headers: dict[str, str]
 ) -> None:
+    queue.publish("cart", "mine")
     assert ask(queue, call, headers) < 300
+    (counter,) = queue.subscribers("cart")
+    assert (counter.waiting, counter.leased) != (1, 0)
 
 
 def test_links_may_be_followed_to_what_only_shows_something(queue: BlockQueue) -> None:

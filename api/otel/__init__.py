@@ -10,12 +10,8 @@ It needs ``pip install 'blockqueue[otel]'``, and a program that sets OpenTelemet
 """
 
 try:
-    import opentelemetry.trace as _trace
+    from ._tracing import Tracing
 except ImportError as error:
     raise ImportError(f"{error}: pip install 'blockqueue[otel]'") from error
-
-from ._tracing import Tracing
-
-del _trace
 
 __all__ = ["Tracing"]

@@ -29,7 +29,7 @@ OWN = Names(
     operation="blockqueue.operation",
     operation_type=None,
 )
-#: Those of OpenTelemetry's semantic conventions 1.45, which are still in development.
+#: Those of OpenTelemetry's semantic conventions 1.44, which are still in development.
 MESSAGING = Names(
     topic="messaging.destination.name",
     subscriber="messaging.destination.subscription.name",
