@@ -295,8 +295,9 @@ def _write_block(
     count = end_seq - first_seq
     data = pack_frame(topic_id, priority, first_seq, count, segments)
     tx.change(
-        "INSERT INTO block (topic_id, priority, first_seq, count, data) VALUES (?, ?, ?, ?, ?)",
-        (topic_id, priority, first_seq, count, data),
+        "INSERT INTO block (topic_id, priority, first_seq, count, created_ms, data)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (topic_id, priority, first_seq, count, tx.now_ms, data),
     )
     tx.wrote_block(topic_id, priority, first_seq)
 

@@ -90,6 +90,8 @@ class Lane(_Table):
 class Block(_Table):
     """A contiguous run of a lane's messages. Never changed after it was written.
 
+    ``created_ms``: when all of them were published, so that nobody need look inside for that;
+    NULL in blocks that an older version wrote.
     ``delete_ms``: set once no subscriber needs it, to one retention after that. ``held``: all
     cursors have passed it, but a retry or a dead letter still needs it.
     """
@@ -100,7 +102,8 @@ class Block(_Table):
     count = IntegerField(constraints=[Check("count > 0")])
     delete_ms = BigIntegerField(null=True)
     held = IntegerField(constraints=[SQL("DEFAULT 0")])
-    data = BlobField()
+    created_ms = BigIntegerField(null=True)
+    data = BlobField()  # last: a large one pushes what follows out of the page
 
     class Meta:
         primary_key = CompositeKey("topic_id", "priority", "first_seq")
@@ -284,16 +287,25 @@ _INDEXES = (
 
 
 def _create_all(db: Database) -> None:
+    """Make an empty file one of this version."""
     for model in MODELS:
         SchemaManager(model, database=db).create_table(safe=False)
     for statement in _INDEXES:
         db.execute_sql(statement)
 
 
-# Step n leads from version n to n + 1. Each runs in the one transaction of ``migrate``.
-# Never edit a step that was released: add one. (No version was released yet.)
-MIGRATIONS: tuple[Callable[[Database], None], ...] = (_create_all,)
-VERSION = len(MIGRATIONS)
+def _add_block_times(db: Database) -> None:
+    db.execute_sql("ALTER TABLE block ADD COLUMN created_ms INTEGER")
+
+
+VERSION = 2
+
+#: What leads on from each older version, and to which. All steps run in the one transaction of
+#: ``migrate``. Never edit one that was released, other than the first: add one.
+MIGRATIONS: dict[int, tuple[Callable[[Database], None], int]] = {
+    0: (_create_all, VERSION),
+    1: (_add_block_times, 2),
+}
 
 
 RECEIPT_SECRET = "receipt_secret"
@@ -329,6 +341,7 @@ def migrate(db: Database) -> None:
                 f"the database has schema version {found}, this program knows up to {VERSION}: "
                 "install a newer blockqueue"
             )
-        for number in range(found, VERSION):
-            MIGRATIONS[number](db)
-            db.execute_sql(f"PRAGMA user_version = {number + 1}")
+        while found < VERSION:
+            step, found = MIGRATIONS[found]
+            step(db)
+            db.execute_sql(f"PRAGMA user_version = {found}")

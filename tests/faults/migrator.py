@@ -52,8 +52,12 @@ def migrate_until(limit: int, *, apart: bool) -> list[str]:
 
 
 if __name__ == "__main__":
-    _schema.MIGRATIONS = (*_schema.MIGRATIONS, add_note, fill_note)
-    _schema.VERSION = len(_schema.MIGRATIONS)
+    last = _schema.VERSION
+    _schema.MIGRATIONS = _schema.MIGRATIONS | {
+        last: (add_note, last + 1),
+        last + 1: (fill_note, last + 2),
+    }
+    _schema.VERSION = last + 2
     seen = migrate_until(int(sys.argv[2]), apart="--apart" in sys.argv)
     BlockQueue(sys.argv[1]).close()
     print(len(seen))
