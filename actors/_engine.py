@@ -52,6 +52,8 @@ class Engine:
         self.draining = False
         #: The QueueActor; known once it has started.
         self.root: ActorRef[Any] | None = None
+        #: How the gauges of this process are read, by their place.
+        self.gauges: dict[int, Callable[[], int]] = {}
         #: Called once when the queue cannot go on.
         self.fatal = on_fatal
         self.alarm = Alarm(store.clock)
@@ -87,6 +89,10 @@ class Engine:
 
     def _wake_topics(self, topic_ids: Collection[int]) -> None:
         self.tell_root(WakeTopics(topic_ids))
+
+    def set_gauges(self) -> None:
+        """Let the other processes know this one's gauges."""
+        self.store.meters.set({place: read() for place, read in list(self.gauges.items())})
 
     def tell_root(self, message: Any) -> None:
         if self.root is not None:

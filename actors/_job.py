@@ -18,6 +18,7 @@ from blockqueue.storage import (
     Tx,
     Unavailable,
     ValidationError,
+    meters,
     publish_calls_in,
     subscriber_named,
 )
@@ -53,6 +54,7 @@ class JobActor(GatheringActor):
         super().__init__(engine.pool)
         self.topic = topic
         self._engine = engine
+        self.meters = engine.store.meters
         self._supervisor = supervisor
         self._subscribers: dict[str, Ref] = {}
         self._restarts: dict[str, Restarts] = {}
@@ -132,6 +134,7 @@ class JobActor(GatheringActor):
             if not self._restarts.setdefault(failed.name, Restarts()).allowed():
                 raise RuntimeError(f"subscriber {failed.name!r} keeps failing") from failed.error
             ref = self._subscriber(failed.name)
+            self.meters.add(meters.ACTOR_RESTARTS)
         except BaseException as error:
             gone = error if isinstance(error, BlockQueueError) else Unavailable(str(error))
             for waiter in failed.waiters:
@@ -191,6 +194,7 @@ class _Publishes(Gathered):
     def __init__(self, job: JobActor) -> None:
         super().__init__(job.actor_inbox)
         self._job = job
+        self._meters = job.meters
 
     def run(self, tx: Tx) -> list[list[Published] | BlockQueueError]:
         calls = [envelope.message.batches for envelope in self.begun]
@@ -204,24 +208,35 @@ class _Publishes(Gathered):
             self._tell_unknown(published, error)
             return
         if error is not None:
+            self._count_failed(self.begun)
             self.fail(error)
             if isinstance(error, NotFound):  # another process has deleted the topic
                 tell(self._job.actor_ref, signals.Gone(error))
             return
         assert published is not None
+        now = time.monotonic()
+        took: list[float] = []
         for envelope, outcome in zip(self.begun, published, strict=True):
             if envelope.reply_to is None:
                 continue
+            took.append(now - envelope.reply_to.made)
             if isinstance(outcome, BlockQueueError):
+                self._count_failed([envelope])
                 envelope.reply_to.fail(outcome)
             else:
                 envelope.reply_to.complete(outcome)
+        self._meters.time(meters.PUBLISH_SECONDS, took)
         self._job.wake_listeners()
+
+    def _count_failed(self, envelopes: Sequence[Envelope]) -> None:
+        batches = [batch for envelope in envelopes for batch in envelope.message.batches]
+        self._meters.add(meters.PUBLISH_FAILED, sum(batch.count for batch in batches))
 
     def _tell_unknown(
         self, published: list[list[Published] | BlockQueueError], error: CommitUnknown
     ) -> None:
         """Tell each caller which ids its messages have if they were written."""
+        self._count_failed(self.begun)
         for envelope, outcome in zip(self.begun, published, strict=True):
             if envelope.reply_to is None:
                 continue

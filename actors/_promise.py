@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar
@@ -32,6 +33,8 @@ class Promise(pykka.Future[T]):
     _get_hook = None
 
     def __init__(self) -> None:  # what Pykka's does is left to ``set_get_hook``: few need it
+        #: When it was made, by time.monotonic.
+        self.made = time.monotonic()
         self._open = [None]
         self._not_begun = [None]
         self._done = False  # set once the value is there, before the callbacks run

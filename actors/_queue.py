@@ -6,7 +6,14 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from blockqueue.storage import BlockQueueError, Topic, TopicNotFound, Unavailable, topic_named
+from blockqueue.storage import (
+    BlockQueueError,
+    Topic,
+    TopicNotFound,
+    Unavailable,
+    meters,
+    topic_named,
+)
 
 from . import _signals as signals
 from ._engine import Engine
@@ -107,6 +114,7 @@ class QueueActor(PooledActor):
                 tell(child, signals.Gone(given_up))
             raise RuntimeError(f"topic {name!r} keeps failing") from failed.error
         ref = self._start(failed.topic)
+        self._engine.store.meters.add(meters.ACTOR_RESTARTS)
         inbox_of(ref).put(Forwarded(signals.Adopt(failed.children), None))
         for envelope in failed.rest:
             inbox_of(ref).put(envelope)

@@ -83,6 +83,11 @@ class Siblings:
     def _name(self, slot: int | None) -> str:
         return os.path.join(self._folder, str(slot))
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether the others can reach this process."""
+        return self._socket is not None and not self._closed
+
     # Being told.
 
     def begin_waiting(self, who: object) -> None:

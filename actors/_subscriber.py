@@ -15,6 +15,7 @@ from blockqueue.storage import (
     NotFound,
     Paused,
     Settled,
+    Settlement,
     Subscriber,
     Tx,
     Unavailable,
@@ -22,6 +23,7 @@ from blockqueue.storage import (
     claim_in,
     limits,
     look,
+    meters,
     settle_in,
 )
 
@@ -67,6 +69,7 @@ class SubscriberActor(GatheringActor):
     def __init__(self, engine: Engine, supervisor: Ref, subscriber: Subscriber) -> None:
         super().__init__(engine.pool)
         self.subscriber = subscriber
+        self.meters = engine.store.meters
         self._engine = engine
         self._supervisor = supervisor
         self._waiters: deque[Waiter] = deque()
@@ -160,7 +163,7 @@ class SubscriberActor(GatheringActor):
             return False
         self._claiming = waiters
         run = partial(_claim_for, self.subscriber.id, waiters)
-        finish = partial(_hand_out, self._engine, self.actor_ref, waiters)
+        finish = partial(_hand_out, self._engine, self.actor_ref, waiters, time.monotonic())
         self._engine.write(Operation(run, _always, finish, urgent=True))
         return True
 
@@ -248,10 +251,13 @@ def _hand_out(
     engine: Engine,
     ref: Ref,
     waiters: Sequence[Waiter],
+    began: float,
     claimed: list[list[Delivery]] | None,
     error: BaseException | None,
 ) -> None:
     """Give each waiter what was claimed for it. Runs on the writer, after the commit."""
+    took_s = time.monotonic() - began  # from when there was something, not from when it was asked
+    engine.store.meters.time(meters.DELIVERY_SECONDS["claim"], (took_s,))
     unserved: list[Waiter] = []
     served = claimed or []
     for index, waiter in enumerate(waiters):
@@ -306,7 +312,23 @@ class _Settlements(Gathered):
         if error is not None:
             self.fail(error)
             return
+        now = time.monotonic()
+        took: dict[int, list[float]] = {}
         for envelope, outcomes in zip(self.begun, settled, strict=True):
             if envelope.reply_to is not None:
+                timer = _timer(envelope.message.settlement, len(outcomes))
+                took.setdefault(timer, []).append(now - envelope.reply_to.made)
                 envelope.reply_to.complete(outcomes)
+        for timer, seconds in took.items():
+            self._actor.meters.time(timer, seconds)
         self._actor.wake_waiters()
+
+
+def _timer(settlement: Settlement | Sequence[Settlement], count: int) -> int:
+    """Return the histogram for a call that settles ``count`` messages."""
+    if not isinstance(settlement, Settlement):
+        return meters.DELIVERY_SECONDS["batch_nack"]
+    operation = settlement.operation
+    if count > 1 and operation in ("ack", "nack"):
+        operation = f"batch_{operation}"
+    return meters.DELIVERY_SECONDS.get(operation, meters.DELIVERY_SECONDS["other"])

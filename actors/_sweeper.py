@@ -10,6 +10,7 @@ once do no harm. An idle queue costs a look at a few mapped numbers twice a seco
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from blockqueue.storage import (
     delete_step_in,
     expire_in,
     mark_step_in,
+    meters,
     next_delete_ms,
     purge_runs_in,
     purge_step_in,
@@ -73,9 +75,10 @@ class SweeperActor(PooledActor):
         self._working = False
         #: A schedule could not fire: until the next tick what makes room comes first.
         self._put_off_schedules = False
-        self._firing = False
+        #: What the operation under way is to the meters.
+        self._doing = ""
         #: The steps of the maintenance pass under way that are still to be done.
-        self._steps: list[Callable[[Tx], bool]] = []
+        self._steps: list[_Step] = []
         self._seen_commits = -1
         self._rest_until_ms = 0
         self._delete_ms: int | None = None
@@ -91,6 +94,7 @@ class SweeperActor(PooledActor):
                 if self._has_role:
                     self._engine.store.hints.beat()
                 self._engine.store.put_out_guest()
+                self._engine.set_gauges()
                 self._tell_writer()
                 self._tell_foreign_commits()
                 self._put_off_schedules = False
@@ -144,22 +148,25 @@ class SweeperActor(PooledActor):
             return None
         if not self._take_role():
             return None
-        self._firing = False
         if expired:
-            return expire_in
+            self._doing = "delivery_reaper"
+            return partial(_measured, _Step(self._doing, expire_in))
         scheduled = None if self._put_off_schedules else self._scheduled()
-        self._firing = scheduled is not None
         if scheduled is not None:
-            return scheduled
+            self._doing = "scheduler"
+            return partial(_measured, _Step(self._doing, scheduled))
         if not self._steps and self._pass_due(now_ms):
             self._steps = [
-                partial(mark_step_in, position=Position()),
-                delete_step_in,
-                purge_runs_in,
-                purge_step_in,
-                vacuum_step_in,
+                _Step("retention", partial(mark_step_in, position=Position())),
+                _Step("retention", delete_step_in),
+                _Step("retention", purge_runs_in),
+                _Step("topology_cleanup", purge_step_in),
+                _Step("retention", vacuum_step_in),
             ]
-        return partial(_step, self._steps) if self._steps else None
+        if not self._steps:
+            return None
+        self._doing = self._steps[0].name
+        return partial(_pass_on, self._steps)
 
     def _scheduled(self) -> Callable[[Tx], Any] | None:
         """Return what is to be done for the schedules, after a look if that is old."""
@@ -194,7 +201,8 @@ class SweeperActor(PooledActor):
         self._working = False
         if error is not None:  # the disk is full, say: the next tick tries again
             logger.warning("maintenance was put off: %s", error)
-            if self._firing and not self._put_off_schedules:
+            self._engine.store.meters.add(meters.MAINTENANCE_PASSES[self._doing, "failed"])
+            if self._doing == "scheduler" and not self._put_off_schedules:
                 self._put_off_schedules = True
                 self._work()
             return
@@ -213,13 +221,29 @@ def _nothing(tx: Tx) -> None:
     """An operation that lets the writer look at the store."""
 
 
+class _Step(NamedTuple):
+    """What is done in one transaction; True is its word for more to do. The name is the meters'."""
+
+    name: str
+    run: Callable[[Tx], Any]
+
+
 class _PassEnded(NamedTuple):
     delete_ms: int | None
 
 
-def _step(steps: list[Callable[[Tx], bool]], tx: Tx) -> _PassEnded | None:
+def _measured(step: _Step, tx: Tx) -> Any:
+    began = time.monotonic()
+    more = step.run(tx)
+    took_s = time.monotonic() - began
+    tx.store.meters.time(meters.MAINTENANCE_SECONDS[step.name], (took_s,))
+    tx.count(meters.MAINTENANCE_PASSES[step.name, "yielded" if more is True else "success"])
+    return more
+
+
+def _pass_on(steps: list[_Step], tx: Tx) -> _PassEnded | None:
     """Do one step of a maintenance pass. Runs on the writer."""
-    if not steps[0](tx):
+    if not _measured(steps[0], tx):
         steps.pop(0)
     return None if steps else _PassEnded(next_delete_ms(tx))
 

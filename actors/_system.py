@@ -28,6 +28,7 @@ from blockqueue.storage import (
     Unavailable,
     Withdrawn,
     foreign_transaction,
+    meters,
 )
 
 from . import _signals as signals
@@ -66,7 +67,7 @@ class System:
     ) -> None:
         self.store = Store(path, clock=clock, min_free_bytes=min_free_bytes)
         self._role = FileLock(self.store.path + "-hints")  # the sweeper's
-        self.admission = Admission(messages_max, bytes_max)
+        self.admission = Admission(messages_max, bytes_max, self.store.meters.add_soon)
         #: Why the queue refuses work, once it does.
         self.failed: BlockQueueError | None = None
         self._on_fatal = on_fatal
@@ -75,6 +76,15 @@ class System:
         self._closed = False
         self._pool = Pool("blockqueue-actors", _POOL_THREADS)
         self._engine = Engine(self.store, self._pool, idle_s=idle_s, on_fatal=self._fail)
+        #: How this process's gauges are read. Whoever has another one adds it.
+        self.gauges = self._engine.gauges
+        self.gauges.update(
+            {
+                meters.PENDING_MESSAGES: lambda: self.admission.waiting()[0],
+                meters.PENDING_BYTES: lambda: self.admission.waiting()[1],
+                meters.PERSISTENCE_LAG: lambda: round(self.admission.lag_s() * 1000),
+            }
+        )
         self._queue: Ref = QueueActor.start(self._engine)
         self._sweeper: Ref = SweeperActor.start(self._engine, self._queue, self._role)
         # A cache: an entry may be dead, never wrong; it does not keep an actor that has stopped.
@@ -195,6 +205,16 @@ class System:
                 self._fail(self.store.failed)
             elif self.store.is_untidy:
                 self._engine.change(_nothing)  # the writer tidies up behind it
+
+    def total(self) -> tuple[list[int], int]:
+        """Return what all processes have counted, and how many live; see ``Meters.total``."""
+        self._engine.set_gauges()
+        return self.store.meters.total()
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether other processes can wake those who wait in this one."""
+        return self._engine.siblings.is_listening
 
     def reading(self) -> AbstractContextManager[Snapshot]:
         """Open a consistent view of the database."""

@@ -22,6 +22,7 @@ from blockqueue.storage import (
     Tx,
     Unavailable,
     Withdrawn,
+    meters,
 )
 
 from ._runtime import LATER, Envelope, Pool, PooledActor, refuse
@@ -174,6 +175,7 @@ class WriterActor(PooledActor):
 
     def _commit_singly(self, operations: Sequence[Operation]) -> int:
         """Commit each operation by itself, so that one that fails spoils no other."""
+        self._store.meters.add(meters.FLUSH_RETRIED)
         for operation in operations:
             if self._store.failed is not None:
                 _answer(operation, None, _not_written(self._store.failed))

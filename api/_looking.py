@@ -22,6 +22,7 @@ from ._bucket import Bucket
 from ._consuming import Consuming
 from ._delivery import handle_of
 from ._face import subscriber_of, topic_id
+from ._metrics import Metrics, metrics_of
 from ._schedules import Schedules
 
 
@@ -105,6 +106,10 @@ class Looking(Consuming):
             if page.after is None:
                 return count
             after = page.after
+
+    def metrics(self) -> Metrics:
+        """Return what the queue holds, counts and measures, as plain numbers."""
+        return metrics_of(self.system)
 
     def schedules(self, topic: str) -> Schedules:
         """Return the topic's schedules: to make, list, change, pause and run them."""

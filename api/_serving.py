@@ -10,7 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 from blockqueue.api.queue import BlockQueue
-from blockqueue.storage import BlockQueueError, ValidationError
+from blockqueue.storage import BlockQueueError, ValidationError, meters
 
 from ._listener import address_of, listen
 from ._listening import Access
@@ -56,7 +56,8 @@ def serve_as_worker(link: Link, site: Site) -> None:
         link.tell_ready()
 
     try:
-        _serve(site, lambda: link.listener, begin, ServiceManager(None))
+        manager = ServiceManager(None)
+        _serve(site, lambda: link.listener, begin, manager, has_restarted=link.is_replacement)
     except ServingFailed as error:
         link.tell_failed(str(error))
         raise
@@ -87,6 +88,8 @@ def _serve(
     listener_of: Callable[[], socket.socket],
     begin: Callable[[Server, socket.socket], None],
     manager: ServiceManager,
+    *,
+    has_restarted: bool = False,
 ) -> None:
     fatal: list[BlockQueueError] = []
     servers: list[Server] = []
@@ -121,6 +124,9 @@ def _serve(
         queue.close()
         raise ServingFailed(str(error)) from error
     servers.append(server)
+    queue.system.gauges[meters.PARKED_POLLS] = lambda: len(server.polls)
+    if has_restarted:
+        queue.system.store.meters.add(meters.WORKER_RESTARTS)
     if fatal:  # it came before there was a server to stop
         server.stop()
     gc.freeze()  # what is loaded by now stays: no collection need look at it again

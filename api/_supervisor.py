@@ -163,13 +163,13 @@ class Supervisor:
 
     # Workers that come and go.
 
-    def _start(self) -> Worker | None:
+    def _start(self, *, is_replacement: bool) -> Worker | None:
         """Start a worker; None if the system starts no process at the moment.
 
         That is no reason to end those that serve: it may be short of memory or of processes.
         """
         try:
-            worker = Worker(self._listener)
+            worker = Worker(self._listener, is_replacement=is_replacement)
         except OSError as error:
             text = f"no worker can be started: {error}"
             if self._watch is None:
@@ -185,7 +185,7 @@ class Supervisor:
             return
         for seat in self._seats if self._watch is not None else self._seats[:1]:
             if seat.worker is None and seat.due <= time.monotonic():
-                seat.worker = self._start()
+                seat.worker = self._start(is_replacement=seat.failures > 0)
                 if seat.worker is None:
                     seat.vacate(ran_well=False)
 
@@ -246,7 +246,7 @@ class Supervisor:
         old = self._to_replace.popleft()
         for seat in self._seats:
             if seat.worker is old:  # or it has ended by itself, and was replaced
-                successor = self._start()
+                successor = self._start(is_replacement=False)
                 if successor is None:
                     logger.error("the restart stops")
                     self._to_replace.clear()

@@ -23,16 +23,25 @@ READY = b"ready"
 FAILED = b"failed "
 
 
-def variable(listener: socket.socket, link: socket.socket) -> dict[str, str]:
+def variable(
+    listener: socket.socket, link: socket.socket, *, is_replacement: bool
+) -> dict[str, str]:
     """Return what a worker's environment must have besides the supervisor's own."""
-    return {_VARIABLE: f"{listener.fileno()},{link.fileno()},{os.getpid()}"}
+    told = (listener.fileno(), link.fileno(), os.getpid(), int(is_replacement))
+    return {_VARIABLE: ",".join(map(str, told))}
 
 
 class Link:
-    """What a worker has from its supervisor: ``listener``, and somebody to report to."""
+    """What a worker has from its supervisor: ``listener``, and somebody to report to.
 
-    def __init__(self, listener: socket.socket, connection: socket.socket, parent: int) -> None:
+    ``is_replacement``: it comes for one that has ended though nobody told it to.
+    """
+
+    def __init__(
+        self, listener: socket.socket, connection: socket.socket, parent: int, is_replacement: bool
+    ) -> None:
         self.listener = listener
+        self.is_replacement = is_replacement
         self._connection = connection
         self._die_with(parent)
         threading.Thread(target=self._watch, name="blockqueue-link", daemon=True).start()
@@ -43,10 +52,11 @@ class Link:
         value = os.environ.pop(_VARIABLE, None)
         if value is None:
             return None
-        listener, connection, parent = map(int, value.split(","))
+        listener, connection, parent, replacement = map(int, value.split(","))
         for fd in (listener, connection):
             os.set_inheritable(fd, False)
-        return cls(socket.socket(fileno=listener), socket.socket(fileno=connection), parent)
+        sockets = socket.socket(fileno=listener), socket.socket(fileno=connection)
+        return cls(*sockets, parent, bool(replacement))
 
     @staticmethod
     def _die_with(parent: int) -> None:

@@ -22,7 +22,7 @@ class Worker:
     ``link`` is readable when there is something to ``hear``.
     """
 
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, *, is_replacement: bool) -> None:
         self.link, theirs = socket.socketpair()
         self.link.setblocking(False)
         try:
@@ -30,7 +30,7 @@ class Worker:
                 # By exec: a fork would inherit what threads of the parent hold.
                 self._process = subprocess.Popen(
                     [sys.executable, *sys.orig_argv[1:]],
-                    env=os.environ | variable(listener, theirs),
+                    env=os.environ | variable(listener, theirs, is_replacement=is_replacement),
                     pass_fds=(listener.fileno(), theirs.fileno()),
                     stdin=subprocess.DEVNULL,
                 )

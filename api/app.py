@@ -6,7 +6,7 @@ from typing import Any
 
 import falcon
 
-from blockqueue.api import _envelope, _health, _topics
+from blockqueue.api import _envelope, _health, _scrape, _topics
 from blockqueue.api._answer import give
 from blockqueue.api._audit import Audit
 from blockqueue.api._auth import Auth, Mode
@@ -37,6 +37,7 @@ def create_app(
     app.add_error_handler(Exception, _on_error)
     app.add_error_handler(falcon.HTTPError, _on_http_error)
     _health.add_routes(app, queue)
+    _scrape.add_routes(app, queue)
     _topics.add_routes(app, queue)
     routes.add_routes(app, queue)
     openapi.add_routes(app)

@@ -80,7 +80,8 @@ class Server:
         self._stopping = threading.Event()
         self._map: dict[int, Any] = {}
         self._connections_max = _raise_descriptor_limit()
-        polls = Polls(_polls_max(polls_max, self._connections_max))
+        #: The long polls that wait here.
+        self.polls = polls = Polls(_polls_max(polls_max, self._connections_max))
         server = create_server(
             app,
             map=self._map,

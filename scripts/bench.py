@@ -31,6 +31,7 @@ import bench_client
 import bench_delivery
 import bench_http
 import bench_keys
+import bench_metrics
 import bench_processes
 import bench_v1
 import bench_worker
@@ -58,6 +59,7 @@ ROWS: dict[str, Callable[[Bench], list[Figure]]] = {
     "client": bench_client.client,
     "workers": bench_processes.workers,
     "workers-wake": bench_processes.workers_wake,
+    "metrics": bench_metrics.metrics,
     "random-acks": bench_delivery.random_acks,
     "keys": bench_keys.keys,
     "priorities": bench_delivery.priorities,

@@ -53,6 +53,7 @@ class Sizes(msgspec.Struct, frozen=True):
     #: Delayed messages, and over how many seconds they are spread.
     delayed: int = 100_000
     delayed_s: float = 60.0
+    topics: int = 1_000
     idle_s: float = 10.0
     #: The log has wrapped when it has so many pages: both sides checkpoint then.
     wal_pages: int = 1_000
@@ -76,6 +77,7 @@ QUICK = Sizes(
     runs=10_000,
     delayed=5_000,
     delayed_s=3.0,
+    topics=100,
     idle_s=3.0,
 )
 

@@ -19,6 +19,7 @@ from ._states import Event, State
 from ._subscriber import Subscriber
 from ._topology import subscriber, topic
 from ._verb import verb
+from .meters import DELIVERY_OPERATIONS
 
 logger = logging.getLogger("blockqueue")
 
@@ -149,6 +150,8 @@ class _Claim:
                 expire_lane(self.tx, cursor, self.subscriber)
             self._fill_from(cursor, end_seq)
             cursor.save()
+        if self.taken:
+            self.tx.count(DELIVERY_OPERATIONS["claim", "success"], len(self.taken))
 
     def _fill_from(self, cursor: Cursor, end_seq: int) -> None:
         while self.room:
@@ -198,6 +201,7 @@ class _Claim:
         """Lease ``run``, carved out or fresh, or bury it if it cannot be read."""
         if not pieces:
             cursor.place(move(run, Event.BURY, self.tx.now_ms, reason=self._damage))
+            self.tx.count(DELIVERY_OPERATIONS["claim", "dead_letter"], run.count)
             return
         due_ms = run.due_ms  # of a fresh one, None
         run = move(

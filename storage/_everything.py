@@ -1,5 +1,6 @@
 """All of the storage that cannot do without SQLite."""
 
+from . import meters
 from ._backup import RATE_BYTES_S, backup, restore
 from ._claim import Delivery, Look, claim, claim_in, look
 from ._clock import BootClock, Clock, ManualClock
@@ -14,7 +15,9 @@ from ._idempotency import Keyed
 from ._ids import MessageRef, delivery_id, message_id, parse_id, public_id
 from ._lists import DeliveryView, active_page, dead_page, oldest_ms
 from ._lock import FileLock
+from ._meter_rows import Meters
 from ._occurrences import fire_schedules, fire_schedules_in, run_schedule_now, run_schedule_now_in
+from ._overview import Overview, SubscriberNumbers, overview
 from ._pages import After, Page, page_of
 from ._publish import Batch, Published, publish, publish_calls_in, publish_in
 from ._retention import (
@@ -52,7 +55,8 @@ from ._schedules import (
 )
 from ._schema import VERSION as SCHEMA_VERSION
 from ._scopes import ACTIONS, ALL, CONSUME, MANAGE, OBSERVE, PUBLISH, Scope, parse_scope
-from ._settle import (
+from ._settle import settle, settle_in
+from ._settlements import (
     Ack,
     Cancel,
     Drop,
@@ -65,8 +69,6 @@ from ._settle import (
     Settled,
     Settlement,
     Snooze,
-    settle,
-    settle_in,
 )
 from ._snapshot import Snapshot, Tx
 from ._space import MIN_FREE_BYTES
@@ -171,9 +173,11 @@ __all__ = [
     "ManualClock",
     "MessageRef",
     "MessageStatus",
+    "Meters",
     "Nack",
     "NewToken",
     "Outcome",
+    "Overview",
     "Page",
     "Places",
     "Position",
@@ -192,6 +196,7 @@ __all__ = [
     "Snooze",
     "State",
     "Store",
+    "SubscriberNumbers",
     "SubscriberStatus",
     "Token",
     "TokenLimits",
@@ -238,10 +243,12 @@ __all__ = [
     "mark_step_in",
     "message_id",
     "message_status",
+    "meters",
     "next_delete_ms",
     "next_schedule_ms",
     "nominal_delay_ms",
     "oldest_ms",
+    "overview",
     "pack_messages",
     "page_of",
     "parse_id",

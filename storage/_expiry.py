@@ -9,6 +9,7 @@ from ._states import Event, State
 from ._subscriber import Subscriber
 from ._topology import subscriber
 from ._verb import verb
+from .meters import DELIVERY_OPERATIONS, MAINTENANCE_ROWS, result_of
 
 REASON = "lease expired"
 _RUNS_MAX = 1_000
@@ -22,7 +23,9 @@ def expire_lane(tx: Tx, cursor: Cursor, subscriber: Subscriber, limit: int = _RU
         if run is None:
             break
         part = cursor.carve(run, run.first_seq, run.count)
-        cursor.place(fail_in(tx, part, Event.EXPIRE, subscriber, cursor.priority, REASON))
+        moved = fail_in(tx, part, Event.EXPIRE, subscriber, cursor.priority, REASON)
+        cursor.place(moved)
+        tx.count(DELIVERY_OPERATIONS["expire", result_of(moved)], moved.count)
         count += 1
     return count
 
@@ -46,6 +49,8 @@ def expire_in(tx: Tx, limit: int = _RUNS_MAX) -> list[int]:
         cursor.save()
         swept.append(subscriber_id)
     tx.swept = True
+    if count:
+        tx.count(MAINTENANCE_ROWS["delivery_reaper"], count)
     return swept
 
 

@@ -80,9 +80,11 @@ class ForeignTx:
         with self.using():
             self._guard.watches = False
             self._connection.__enter__()  # a savepoint
+            counted = dict(self.tx.tally)
             try:
                 value = verb(self.tx)
             except BaseException as error:
+                self.tx.tally = counted
                 if self._connection.in_transaction:  # else SQLite has rolled back all of it
                     self._connection.__exit__(type(error), error, error.__traceback__)
                 raise

@@ -13,7 +13,9 @@ import time
 _SIZE = mmap.PAGESIZE
 _COMMITS, _LEASE_DUE, _TURNS = 1, 2, 3  # places of 8 bytes
 _BEAT = 5
-_SLOTS_END, _SLOTS_AT, _SLOTS = 4, 64, 128
+_SLOTS_END, _SLOTS_AT = 4, 64
+#: How many processes can have a slot.
+SLOTS = 128
 _NEVER = _LAST = 2**63 - 1
 _PID_MAX = 2**22  # the kernel's own limit
 
@@ -46,7 +48,7 @@ class Hints:
         """Take a free slot, after freeing those of processes that were killed."""
         numbers = self._numbers
         free: list[int] = []
-        for slot in range(_SLOTS):
+        for slot in range(SLOTS):
             number = numbers[_SLOTS_AT + slot]
             if not number or not _is_alive(number >> 1):
                 numbers[_SLOTS_AT + slot] = 0
@@ -54,7 +56,7 @@ class Hints:
         if not free:
             return None
         numbers[_SLOTS_AT + free[0]] = self._pid << 1
-        taken = [slot for slot in range(_SLOTS) if numbers[_SLOTS_AT + slot]]
+        taken = [slot for slot in range(SLOTS) if numbers[_SLOTS_AT + slot]]
         numbers[_SLOTS_END] = taken[-1] + 1
         return free[0]
 
@@ -66,8 +68,14 @@ class Hints:
     def waiting_elsewhere(self) -> list[int]:
         """Return the slots of the other processes in which somebody waits."""
         numbers = self._numbers
-        end = min(numbers[_SLOTS_END], _SLOTS)
+        end = min(numbers[_SLOTS_END], SLOTS)
         return [slot for slot in range(end) if numbers[_SLOTS_AT + slot] & 1 and slot != self.slot]
+
+    def living(self) -> list[int]:
+        """Return the slots of the processes that live."""
+        numbers = self._numbers
+        end = min(numbers[_SLOTS_END], SLOTS)
+        return [slot for slot in range(end) if _is_alive(numbers[_SLOTS_AT + slot] >> 1)]
 
     @property
     def commits(self) -> int:

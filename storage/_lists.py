@@ -117,7 +117,7 @@ def oldest_ms(snapshot: Snapshot, subscriber: Subscriber) -> int | None:
         seqs = [end_seq if first_seq is None else first_seq, next_seq]
         if min(seqs) < end_seq:
             topic_id = subscriber.topic_id
-            oldest.append(_created_ms(snapshot, topic_id, priority, min(seqs)))
+            oldest.append(published_ms(snapshot, topic_id, priority, min(seqs)))
     return min(oldest, default=None)
 
 
@@ -127,7 +127,7 @@ def _places(
     """Yield the messages of runs, downwards."""
     for run in runs:
         for seq in range(run.end_seq - 1, run.first_seq - 1, -1):
-            yield _Place(_created_ms(snapshot, topic_id, priority, seq), priority, seq, run)
+            yield _Place(published_ms(snapshot, topic_id, priority, seq), priority, seq, run)
 
 
 def _active(snapshot: Snapshot, subscriber_id: int, lane: _Lane, below_seq: int) -> Iterator[Run]:
@@ -182,11 +182,11 @@ def _first_since(snapshot: Snapshot, topic_id: int, lane: _Lane, since_ms: int) 
     """Return the lane's first message that was published at ``since_ms`` or later."""
     seqs = range(lane.end_seq)
     return bisect_left(
-        seqs, since_ms, key=lambda seq: _created_ms(snapshot, topic_id, lane.priority, seq)
+        seqs, since_ms, key=lambda seq: published_ms(snapshot, topic_id, lane.priority, seq)
     )
 
 
-def _created_ms(snapshot: Snapshot, topic_id: int, priority: int, seq: int) -> int:
+def published_ms(snapshot: Snapshot, topic_id: int, priority: int, seq: int) -> int:
     """Return when a message was published; it never falls from one to the next.
 
     One that cannot be read stands where the last readable one below it does.

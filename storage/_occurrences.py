@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from . import meters
 from ._cron import Cron
 from ._errors import BlockQueueError, Conflict, ValidationError
 from ._frames import pack_messages
@@ -51,6 +52,9 @@ def fire_schedules_in(tx: Tx, limit: int = 100) -> int:
             break
         _fire(tx, schedule_of(row), wall_ms)
         count += 1
+    if count:
+        tx.count(meters.SCHEDULE_CLAIMED, count)
+        tx.count(meters.MAINTENANCE_ROWS["scheduler"], count)
     return count
 
 
@@ -105,13 +109,16 @@ def _occur(tx: Tx, due: Schedule, scheduled_ms: int, force: bool = False) -> Blo
     """Publish a schedule's message and note the run; return why it failed, if it did."""
     if not force and has_active_run(tx, due):
         note_run(tx, due, scheduled_ms, RunStatus.SKIPPED, error=_STILL_ACTIVE)
+        tx.count(meters.SCHEDULE_SKIPPED)
         return None
     try:
         published = _publish(tx, due, scheduled_ms)
     except Conflict as error:
         note_run(tx, due, scheduled_ms, RunStatus.FAILED, error=str(error))
+        tx.count(meters.SCHEDULE_FAILED)
         return error
     note_run(tx, due, scheduled_ms, RunStatus.RUNNING, published)
+    tx.count(meters.SCHEDULE_PUBLISHED)
     return None
 
 

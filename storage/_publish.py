@@ -17,6 +17,7 @@ from ._runs import Run, move
 from ._snapshot import Tx
 from ._states import Event, State
 from ._verb import verb
+from .meters import DUPLICATE, PERSISTED
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -137,6 +138,9 @@ class _KeyedCalls:
         self._keys.store(
             [(key, _known(fresh, appended)) for key, fresh in self._keys.fresh.items()]
         )
+        sound = [each for each in admitted if not isinstance(each, BlockQueueError)]
+        repeats = [repeat for call in sound for batch in call for repeat in batch.repeats]
+        self._tx.count(DUPLICATE, len(repeats) - repeats.count(None))
         return [
             each
             if isinstance(each, BlockQueueError)
@@ -262,7 +266,8 @@ def _check_topic(tx: Tx, topic_id: int, *, with_subscriber: bool = True) -> None
 def _append(tx: Tx, topic_id: int, priority: int, batches: Sequence[Batch]) -> list[Published]:
     """Append batches to one lane, in as few blocks as they fit into."""
     tx.helped.add(topic_id)
-    seq = block_seq = _take_numbers(tx, topic_id, priority, sum([b.count for b in batches]))
+    total = sum([batch.count for batch in batches])
+    seq = block_seq = _take_numbers(tx, topic_id, priority, total)
     now_ms, nbytes = tx.now_ms, 0
     segments: list[PackedSegment] = []
     published: list[Published] = []
@@ -281,6 +286,7 @@ def _append(tx: Tx, topic_id: int, priority: int, batches: Sequence[Batch]) -> l
         published.append(Published(topic_id, priority, seq, count, tag, now_ms, visible_ms))
         seq += count
     _write_block(tx, topic_id, priority, block_seq, seq, segments)
+    tx.count(PERSISTED, total)
     return published
 
 

@@ -15,6 +15,7 @@ from ._failures import erase_failures
 from ._idempotency import delete_keys, release_keys
 from ._snapshot import Tx
 from ._topology import subscribers
+from .meters import MAINTENANCE_ROWS
 
 # Half of what the writer may be held; the commit takes the rest.
 _STEP_MS = 25
@@ -174,6 +175,7 @@ def delete_step_in(tx: Tx) -> bool:
             "DELETE FROM block WHERE topic_id = ? AND priority = ? AND first_seq = ?",
             (topic_id, priority, first_seq),
         )
+        tx.count(MAINTENANCE_ROWS["retention"])
         if (time.monotonic() - started) * 1000 > _STEP_MS:
             return True
     if delete_keys(tx, _ROWS_MAX):
@@ -225,6 +227,7 @@ def purge_step_in(tx: Tx) -> bool:
     for statement in _PURGES:
         tx.execute(statement, (_ROWS_MAX,))
         if tx.changes():
+            tx.count(MAINTENANCE_ROWS["topology_cleanup"], tx.changes())
             return True
     return False
 

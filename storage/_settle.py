@@ -1,7 +1,7 @@
 """Settling: what a consumer or an operator says about deliveries, one verb for all of it.
 
-Each kind of settlement is a small class below: which runs it accepts, and what becomes
-of them. ``settle_in`` finds the runs, checks the receipts, carves, moves and places.
+``settle_in`` finds the runs, checks the receipts, carves, and places what the settlement
+has made of each.
 """
 
 from __future__ import annotations
@@ -9,196 +9,19 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Sequence
-from enum import Enum
 from hmac import compare_digest
 
-import msgspec
-
-from . import limits
 from ._cursors import Cursor
 from ._errors import CorruptBlock
-from ._failures import fail_in
 from ._ids import receipt_token
-from ._runs import Run, move
+from ._runs import Run
+from ._settlements import LOST, UNKNOWN, Ack, Handle, Nack, Outcome, Settled, Settlement
 from ._snapshot import Tx
-from ._states import ACTIVE, Event, State
+from ._states import State
 from ._subscriber import Subscriber
 from ._topology import subscriber
 from ._verb import verb
-
-
-class Handle(msgspec.Struct, frozen=True):
-    """A delivery as its holder names it.
-
-    ``proof`` is the claim's generation (from a Delivery of this process), its receipt
-    token, or None: whoever knows the id may. ``subscriber_id``, ``topic_id``: whose the id
-    says it is, if it does. ``count``: so many neighbours (with a generation).
-    """
-
-    priority: int
-    seq: int
-    tag: int
-    proof: int | str | None = None
-    subscriber_id: int | None = None
-    count: int = 1
-    topic_id: int | None = None
-
-
-class Outcome(Enum):
-    """What became of one handle."""
-
-    DONE = "done"
-    LOST = "delivery lease lost"
-    UNKNOWN = "delivery not found"
-    #: It is processed or dead, which the settlement does not allow.
-    FINISHED = "delivery operation failed"
-
-
-class Settled(msgspec.Struct, frozen=True):
-    """The outcome for one handle, and if done the delivery's new state and due time."""
-
-    outcome: Outcome
-    state: State | None = None
-    due_ms: int | None = None
-
-
-_LOST, _UNKNOWN = Settled(Outcome.LOST), Settled(Outcome.UNKNOWN)
-_FINISHED = Settled(Outcome.FINISHED)
-
-
-class Settlement(msgspec.Struct, frozen=True):
-    """What is to happen. Base: it ends or changes a lease that has not run out."""
-
-    def accepts(self, run: Run, now_ms: int) -> bool:
-        return run.state == State.LEASED and run.due_ms is not None and run.due_ms > now_ms
-
-    def accepts_pending(self) -> bool:
-        """Say whether it may happen to what was never handed out."""
-        return False
-
-    def repeats(self, run: Run, handle: Handle) -> bool:
-        """Say whether it was done before: no change, no error."""
-        return False
-
-    def refusal(self, handle: Handle) -> Settled:
-        """Return what to answer if the delivery is there but the settlement is not accepted."""
-        return _UNKNOWN if handle.proof is None else _LOST
-
-    def apply(self, tx: Tx, subscriber: Subscriber, priority: int, run: Run) -> Run:
-        raise NotImplementedError
-
-
-class Ack(Settlement, frozen=True):
-    """Done. The same receipt again is fine for as long as the delivery is kept."""
-
-    def repeats(self, run: Run, handle: Handle) -> bool:
-        return run.state == State.PROCESSED and handle.proof is not None
-
-    def apply(self, tx: Tx, subscriber: Subscriber, priority: int, run: Run) -> Run:
-        return move(run, Event.ACK, tx.now_ms)
-
-
-class Nack(Settlement, frozen=True):
-    """Failed: try again after ``delay_ms`` (None or 0: the subscriber's policy), or bury."""
-
-    delay_ms: int | None = None
-    error: str = ""
-
-    def apply(self, tx: Tx, subscriber: Subscriber, priority: int, run: Run) -> Run:
-        reason = limits.cut_reason(self.error)
-        return fail_in(tx, run, Event.NACK, subscriber, priority, reason, self.delay_ms or None)
-
-
-class Extend(Settlement, frozen=True):
-    """Make the lease last ``ms`` longer, at most until 12 hours from now.
-
-    None: for as long as the subscriber's leases last.
-    """
-
-    ms: int | None = None
-
-    def apply(self, tx: Tx, subscriber: Subscriber, priority: int, run: Run) -> Run:
-        assert run.due_ms is not None
-        by_ms = subscriber.visibility_ms if self.ms is None else self.ms
-        due_ms = min(run.due_ms + by_ms, tx.now_ms + limits.LEASE_MS_MAX)
-        return move(run, Event.EXTEND, due_ms, reason=run.reason)
-
-
-class Snooze(Settlement, frozen=True):
-    """End the lease without a failure; visible again after ``delay_ms``."""
-
-    delay_ms: int
-
-    def apply(self, tx: Tx, subscriber: Subscriber, priority: int, run: Run) -> Run:
-        return move(run, Event.SNOOZE, tx.now_ms + self.delay_ms, reason=run.reason)
-
-
-class Release(Settlement, frozen=True):
-    """Undo the claim: nobody received it. It goes back to the front, nothing is counted."""
-
-    def apply(self, tx: Tx, subscriber: Subscriber, priority: int, run: Run) -> Run:
-        visible_ms = run.since_ms
-        if visible_ms is None:
-            try:
-                block = tx.block(subscriber.topic_id, priority, run.first_seq)
-                visible_ms = block.segment(run.first_seq).created_ms
-            except CorruptBlock:
-                visible_ms = tx.now_ms
-        count = run.delivery_count - 1
-        return move(run, Event.RELEASE, visible_ms, delivery_count=count, reason=run.reason)
-
-
-class Cancel(Settlement, frozen=True):
-    """Give it up for ``reason``, whether it waits or is leased. Again: the first reason stays.
-
-    ``leased``: only for who holds the lease; then the handle must prove that.
-    """
-
-    reason: str = ""
-    leased: bool = False
-
-    def accepts(self, run: Run, now_ms: int) -> bool:
-        if self.leased:
-            return super().accepts(run, now_ms)
-        return run.state in ACTIVE or run.state == State.PENDING
-
-    def accepts_pending(self) -> bool:
-        return not self.leased
-
-    def repeats(self, run: Run, handle: Handle) -> bool:
-        return run.state == State.CANCELLED
-
-    def refusal(self, handle: Handle) -> Settled:
-        return _LOST if self.leased else _FINISHED
-
-    def apply(self, tx: Tx, subscriber: Subscriber, priority: int, run: Run) -> Run:
-        return move(run, Event.CANCEL, tx.now_ms, reason=limits.cut_reason(self.reason))
-
-
-class Replay(Settlement, frozen=True):
-    """An operator's word: try again now. A dead letter starts over with both counts 0.
-
-    ``dead_only``: what waits for a retry is left alone.
-    """
-
-    dead_only: bool = False
-
-    def accepts(self, run: Run, now_ms: int) -> bool:
-        return run.state == State.DEAD or (run.state == State.WAITING and not self.dead_only)
-
-    def apply(self, tx: Tx, subscriber: Subscriber, priority: int, run: Run) -> Run:
-        if run.state == State.WAITING:
-            return move(run, Event.REPLAY, tx.now_ms, reason=run.reason)
-        return move(
-            run, Event.REPLAY, tx.now_ms, delivery_count=0, failure_count=0, reason=run.reason
-        )
-
-
-class Drop(Replay, frozen=True):
-    """An operator's word: give it up, whether dead or waiting."""
-
-    def apply(self, tx: Tx, subscriber: Subscriber, priority: int, run: Run) -> Run:
-        return move(run, Event.DROP, tx.now_ms, reason="dropped by an operator")
+from .meters import DELIVERY_OPERATIONS, result_of
 
 
 def settle_in(
@@ -233,7 +56,7 @@ def _settle_alike(
         end_seq = _lane_end(tx, found.topic_id, priority)
         if end_seq is None:
             for index in indexes:
-                settled[index] = [_UNKNOWN] * handles[index].count
+                settled[index] = _refused(tx, settlement, UNKNOWN, handles[index].count)
             continue
         cursor = Cursor.open(tx, found.id, priority)
         indexes.sort(key=lambda index: handles[index].seq)
@@ -250,6 +73,14 @@ def _lane_end(tx: Tx, topic_id: int, priority: int) -> int | None:
         "SELECT end_seq FROM lane WHERE topic_id = ? AND priority = ?", (topic_id, priority)
     )
     return None if row is None else int(row[0])
+
+
+def _refused(tx: Tx, settlement: Settlement, settled: Settled, count: int) -> list[Settled]:
+    """Return the outcomes of messages that were left as they are: refused, or done before."""
+    if settled.outcome is not Outcome.DONE:
+        result = "lease_lost" if settled.outcome is Outcome.LOST else "failed"
+        tx.count(DELIVERY_OPERATIONS[settlement.operation, result], count)
+    return [settled] * count
 
 
 class _Piece:
@@ -301,18 +132,19 @@ class _Lane:
         seq, handle = piece.first_seq, piece.handle
         piece.first_seq += 1
         pending = self.cursor.next_seq <= seq < self.lane_end_seq
+        refusal = None
         if not (pending and self._is_here(handle) and self._names(handle, seq)):
-            piece.settled.append(_UNKNOWN)
-            return False
-        if handle.proof is not None:  # from a claim that was rolled back, perhaps
-            piece.settled.append(_LOST)
-            return False
-        if not self.settlement.accepts_pending():
-            piece.settled.append(self.settlement.refusal(handle))
+            refusal = UNKNOWN
+        elif handle.proof is not None:  # from a claim that was rolled back, perhaps
+            refusal = LOST
+        elif not self.settlement.accepts_pending():
+            refusal = self.settlement.refusal(handle)
+        if refusal is not None:
+            piece.settled += _refused(self.tx, self.settlement, refusal, 1)
             return False
         fresh = Run(seq, 1, State.PENDING)
         moved = self.settlement.apply(self.tx, self.subscriber, self.cursor.priority, fresh)
-        self.cursor.place(moved)
+        self._place(moved)
         piece.settled.append(Settled(Outcome.DONE, State(moved.state), moved.due_ms))
         return True
 
@@ -327,7 +159,8 @@ class _Lane:
             stop_seq = min(piece.end_seq, run.end_seq)
             check = self._check(run, piece.handle)
             if check is not None:
-                piece.settled += [check] * (stop_seq - piece.first_seq)
+                count = stop_seq - piece.first_seq
+                piece.settled += _refused(self.tx, self.settlement, check, count)
             else:
                 if piece.first_seq != end_seq:
                     rest = self._apply(rest, first_seq, end_seq, passed)
@@ -346,23 +179,29 @@ class _Lane:
             return rest
         part = self.cursor.carve(rest, first_seq, end_seq - first_seq)
         moved = self.settlement.apply(self.tx, self.subscriber, self.cursor.priority, part)
-        self.cursor.place(moved)
+        self._place(moved)
         done = Settled(Outcome.DONE, State(moved.state), moved.due_ms)
         for piece, count in passed:
             piece.settled += [done] * count
         return rest.part(end_seq, rest.end_seq - end_seq)
 
+    def _place(self, moved: Run) -> None:
+        self.cursor.place(moved)
+        operation = self.settlement.operation
+        result = result_of(moved) if operation == Nack.operation else "success"
+        self.tx.count(DELIVERY_OPERATIONS[operation, result], moved.count)
+
     def _check(self, run: Run, handle: Handle) -> Settled | None:
         """Return None if the handle may settle ``run``, else what to answer."""
         if not self._is_here(handle):
-            return _UNKNOWN
+            return UNKNOWN
         if self._proven(run, handle):
             if self.settlement.accepts(run, self.tx.now_ms):
                 return None
             if self.settlement.repeats(run, handle):
                 return Settled(Outcome.DONE, State(run.state))
             return self.settlement.refusal(handle)
-        return _LOST if self._names(handle, handle.seq) else _UNKNOWN
+        return LOST if self._names(handle, handle.seq) else UNKNOWN
 
     def _proven(self, run: Run, handle: Handle) -> bool:
         if isinstance(handle.proof, int):

@@ -79,6 +79,8 @@ class Tx(Snapshot):
         self.swept = False
         #: The topics whose waiting consumers may find something, or must look anew.
         self.helped: set[int] = set()
+        #: What it will have done, once it is committed: how often, by the meter's place.
+        self.tally: dict[int, int] = {}
         self._written: set[tuple[int, int, int]] = set()
 
     @property
@@ -93,6 +95,10 @@ class Tx(Snapshot):
         # After a rollback another block may get the same numbers.
         if key[:3] not in self._written:
             super()._keep(key, block)
+
+    def count(self, place: int, count: int = 1) -> None:
+        """Count what this transaction does, see ``meters.py``."""
+        self.tally[place] = self.tally.get(place, 0) + count
 
     def change(self, sql: str, params: Sequence[Any]) -> None:
         """Run a guarded statement that must change exactly one row."""

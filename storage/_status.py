@@ -10,7 +10,8 @@ from ._failures import Failure, failures
 from ._frames import Body
 from ._ids import MessageRef, parse_id
 from ._pages import After, Page, page_of
-from ._settle import Cancel, Handle, settle_in
+from ._settle import settle_in
+from ._settlements import Cancel, Handle
 from ._snapshot import Snapshot, Tx
 from ._states import ACTIVE, State
 from ._subscriber import Subscriber

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -17,12 +18,14 @@ from typing import TypeVar
 import apsw
 import peewee
 
+from . import meters
 from ._blocks import BlockCache
 from ._clock import BootClock, Clock, StoredClock
 from ._connections import READERS_MAX, Connections
 from ._database import connect, errors_named
 from ._errors import BlockQueueError, CommitUnknown, DiskFull, Unavailable
 from ._hints import Hints
+from ._meter_rows import Meters
 from ._schema import RECEIPT_SECRET, migrate, read_meta
 from ._snapshot import Row, Snapshot, Tx
 from ._space import MIN_FREE_BYTES, Space
@@ -64,6 +67,7 @@ class Store(Connections):
         self._stored_clock: StoredClock | None = None  # None: the clock is the caller's
         # All below is guarded by the lock of ``turns``.
         self._committing = False
+        self._began = self._locked = 0.0  # when the turn was asked for, and when it came
         self._needs_room = False  # the last transaction did not fit onto the disk
         self._own_commits = 0
         with errors_named(self.path):
@@ -97,6 +101,7 @@ class Store(Connections):
                 self.receipt_secret = read_meta(self._db, RECEIPT_SECRET, lambda: self.secret)
                 self.clock = clock or self._boot_clock()
             self.hints = Hints(self.path + "-hints", os.getpid())
+            self.meters = Meters(self.path + "-hints", self.hints)
             self._correct_lease_hint()
         except BaseException:
             self._db.close()
@@ -191,7 +196,9 @@ class Store(Connections):
 
     def _begin(self) -> Tx:
         self._committing = self._needs_room = False
+        self._began = time.monotonic()
         self.turns.begin()
+        self._locked = time.monotonic()
         self.hints.count_turn()
         self._connection.execute("BEGIN IMMEDIATE")
         now_ms = self.clock.now_ms()
@@ -213,6 +220,7 @@ class Store(Connections):
             named = self._undone(error)
             if named is None:
                 raise
+            self.meters.add(meters.FLUSH_FAILED)
             raise named from error
         finally:
             self.turns.end()
@@ -220,12 +228,15 @@ class Store(Connections):
     def _committed(self, tx: Tx) -> None:
         """Tell the other processes, while they still cannot write."""
         written, _ = self._connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE)
-        if written != self._pages_written:
+        pages = written - self._pages_written
+        if pages:
             self._pages_written = written
             self._own_commits += 1
             self.hints.count_commit()
         if tx.swept:
             self._correct_lease_hint()
+        took_s = time.monotonic() - self._locked
+        self.meters.note_commit(tx.tally, pages, self._locked - self._began, took_s)
 
     def _undone(self, error: BaseException) -> BlockQueueError | None:
         """Roll back, and name the error if it is the disk's."""
@@ -296,23 +307,32 @@ class Store(Connections):
                 return
             self.turns.file.acquire()
             self.hints.count_turn()
+            began, result = time.monotonic(), meters.CHECKPOINT_FAILED
             try:
-                try:
-                    pages, moved = self._connection.wal_checkpoint(mode=mode)
-                except apsw.FullError:
-                    if not self.space.throw_off():
-                        raise
-                    pages, moved = self._connection.wal_checkpoint(mode=mode)
+                stuck_pages = self._move_log(mode)
                 self._pages_moved = self._pages_written
-                self.space.note_log((pages - moved) * _PAGE_BYTES)
+                self.space.note_log(stuck_pages * _PAGE_BYTES)
+                result = meters.CHECKPOINT_BUSY if stuck_pages else meters.CHECKPOINTED
             except apsw.FullError:
                 logger.warning("no room to checkpoint %s; it stays in its log", self.path)
-            except apsw.BusyError:
-                pass  # a reader is in the way: the next commit tries again
+            except apsw.BusyError:  # a reader is in the way: the next commit tries again
+                result = meters.CHECKPOINT_BUSY
             except apsw.Error as error:
                 self.failed = Unavailable(f"the disk failed at a checkpoint ({error})")
             finally:
                 self.turns.file.release()
+            self.meters.add(result)
+            self.meters.time(meters.CHECKPOINT_SECONDS, (time.monotonic() - began,))
+
+    def _move_log(self, mode: int) -> int:
+        """Checkpoint; return how many pages of the log could not be moved."""
+        try:
+            pages, moved = self._connection.wal_checkpoint(mode=mode)
+        except apsw.FullError:
+            if not self.space.throw_off():
+                raise
+            pages, moved = self._connection.wal_checkpoint(mode=mode)
+        return pages - moved
 
     @contextmanager
     def reading(self) -> Iterator[Snapshot]:
@@ -369,4 +389,5 @@ class Store(Connections):
             finally:
                 self.turns.file.release()
                 self.turns.close()
+                self.meters.close()
                 self.hints.close()

@@ -10,7 +10,7 @@ from ._frames import Body
 from ._ids import message_id
 from ._pages import After, Page, page_of
 from ._runs import COLUMNS, Run
-from ._settle import Handle
+from ._settlements import Handle
 from ._snapshot import Snapshot
 from ._states import State
 from ._subscriber import Subscriber

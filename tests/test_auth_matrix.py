@@ -43,6 +43,8 @@ POLICY = {
     ],
     "observe": [
         "GET /readyz",
+        "GET /metrics",
+        "GET /prometheus/metrics",
         "GET /openapi.json",
         "GET /docs",
         "GET /docs/style.css",

@@ -63,7 +63,7 @@ IN_PROCESS = (
 )
 WITH_CHILDREN = (
     *("posts", "wake", "parked", "polls-2000", "backlog", "idle"),
-    *("auth", "v1-batches", "v1-cycle", "client", "workers", "workers-wake", "help"),
+    *("auth", "v1-batches", "v1-cycle", "client", "workers", "workers-wake", "metrics", "help"),
 )
 
 

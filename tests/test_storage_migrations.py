@@ -8,7 +8,7 @@ import apsw
 import pytest
 
 from blockqueue import BlockQueue, ManualClock
-from blockqueue.storage import SCHEMA_VERSION, DatabaseError, _schema
+from blockqueue.storage import SCHEMA_VERSION, DatabaseError, _schema, overview
 
 from .faults.integrity import check_database
 
@@ -62,6 +62,17 @@ def test_an_old_files_messages_are_handed_out(old: Path) -> None:
         (retried,) = queue.claim("cart", "audit", limit=1)
         assert (retried.message, retried.headers) == ("urgent", {"origin": "till"})
     assert check_database(old) == []
+
+
+def test_the_age_of_an_old_files_messages_is_known(old: Path) -> None:
+    """Their blocks' rows do not say when they were published, so that is read inside."""
+    clock = ManualClock(_WRITTEN_MS)
+    with BlockQueue(old, clock=clock) as queue:
+        queue.publish("cart", "new")
+        clock.advance(10_000)
+        with queue.system.reading() as snapshot:
+            lags = {each.subscriber: each.lag_s for each in overview(snapshot).subscribers}
+    assert lags == {"worker": 12.0, "audit": 12.0}
 
 
 def test_a_step_that_breaks_off_leaves_the_old_file(

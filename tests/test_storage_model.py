@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis.stateful import run_state_machine_as_test
 
-from blockqueue.storage import State, _cursors, _retention
+from blockqueue.storage import Settlement, State, _cursors, _retention
 from blockqueue.storage._cursors import Cursor
 from blockqueue.storage._runs import Run
-from blockqueue.storage._settle import Settlement, _Lane
+from blockqueue.storage._settle import _Lane
 from blockqueue.storage._store import Store
 
 from .storage_machine import StorageMachine

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from blockqueue.api._delivery import Delivery
     from blockqueue.api._durations import Duration
     from blockqueue.api._message import Message
+    from blockqueue.api._metrics import Metrics, Timing
     from blockqueue.api._options import Subscriber
     from blockqueue.api._receipts import Receipt, Receipts
     from blockqueue.api._schedule_spec import ScheduleSpec
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
         StaleVersion,
         State,
         SubscriberNotFound,
+        SubscriberNumbers,
         SubscriberStatus,
         Token,
         TokenLimits,
@@ -84,11 +86,13 @@ _API = {
     "Delivery": "_delivery",
     "Duration": "_durations",
     "Message": "_message",
+    "Metrics": "_metrics",
     "Receipt": "_receipts",
     "Receipts": "_receipts",
     "ScheduleSpec": "_schedule_spec",
     "Schedules": "_schedules",
     "Subscriber": "_options",
+    "Timing": "_metrics",
     "Tokens": "_tokens",
     "Transaction": "_transaction",
 }
@@ -139,6 +143,7 @@ __all__ = [
     "Message",
     "MessageNotFound",
     "MessageStatus",
+    "Metrics",
     "NewToken",
     "NewerSchema",
     "NoSubscribers",
@@ -160,7 +165,9 @@ __all__ = [
     "State",
     "Subscriber",
     "SubscriberNotFound",
+    "SubscriberNumbers",
     "SubscriberStatus",
+    "Timing",
     "Token",
     "TokenLimits",
     "TokenNotFound",
