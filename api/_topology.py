@@ -10,8 +10,11 @@ from blockqueue.storage import (
     Page,
     SubscriberNotFound,
     SubscriberStatus,
+    SubscriberSummary,
+    Summary,
     Topic,
     TopicNotFound,
+    TopicSummary,
     Tx,
 )
 
@@ -89,6 +92,36 @@ class Topology(Face):
         """Return up to ``limit`` of what ``subscribers`` returns, after another page."""
         with self.system.reading() as snapshot:
             return storage.subscriber_page(snapshot, topic_id(snapshot, topic), limit, after)
+
+    def topic_summaries(
+        self, search: str = "", order: str = "name", offset: int = 0, limit: int = 50
+    ) -> Summary[TopicSummary]:
+        """Return some of the topics whose name contains ``search``, with all their counts.
+
+        ``order``: ``"name"``, or the most ``"pending"``, ``"leased"`` or ``"dead"`` first.
+        ``limit``: 1 to 1000. Raises ValidationError.
+        """
+        with self.system.reading() as snapshot:
+            return storage.topic_summaries(snapshot, search, order, offset, limit)
+
+    def subscriber_summaries(
+        self,
+        topic: str,
+        search: str = "",
+        order: str = "name",
+        offset: int = 0,
+        limit: int = 50,
+    ) -> Summary[SubscriberSummary]:
+        """Return some of a topic's subscribers; see ``topic_summaries``. Raises TopicNotFound."""
+        with self.system.reading() as snapshot:
+            number = topic_id(snapshot, topic)
+            return storage.subscriber_summaries(snapshot, number, search, order, offset, limit)
+
+    def subscriber_summary(self, topic: str, subscriber: str) -> Summary[SubscriberSummary]:
+        """Return one subscriber, as a list of one. Raises TopicNotFound, SubscriberNotFound."""
+        with self.system.reading() as snapshot:
+            found = subscriber_of(snapshot, topic, subscriber)
+            return storage.subscriber_summary(snapshot, found.id)
 
     def pause(self, topic: str, subscriber: str | None = None) -> None:
         """Let nothing of a topic, or of one subscriber, be claimed. Repeatable."""

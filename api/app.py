@@ -12,6 +12,7 @@ from blockqueue.api._audit import Audit
 from blockqueue.api._auth import Auth, Mode
 from blockqueue.api._request_info import Requests, info_of
 from blockqueue.api.queue import BlockQueue
+from blockqueue.api.ui import routes as ui
 from blockqueue.api.v1 import _problem, docs, openapi, routes
 
 
@@ -42,6 +43,7 @@ def create_app(
     routes.add_routes(app, queue)
     openapi.add_routes(app)
     docs.add_routes(app)
+    ui.add_routes(app, queue)
     return app
 
 

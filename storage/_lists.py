@@ -32,7 +32,7 @@ class DeliveryView(msgspec.Struct, frozen=True):
     """A delivery as lists show it. Leased ones have a receipt and a lease's end.
 
     ``visible_ms``: when it can be claimed, or since when it could have been. ``body`` is
-    None if its block is damaged.
+    None if its block is damaged. ``reason``: of its last failure.
     """
 
     message_id: str
@@ -45,6 +45,7 @@ class DeliveryView(msgspec.Struct, frozen=True):
     receipt_token: str | None
     lease_expires_ms: int | None
     visible_ms: int
+    reason: str | None
 
 
 class _Lane(NamedTuple):
@@ -230,4 +231,5 @@ def _view(snapshot: Snapshot, subscriber: Subscriber, place: _Place) -> Delivery
         receipt,
         run.due_ms if run.state == State.LEASED else None,
         visible_ms,
+        run.reason,
     )

@@ -31,8 +31,8 @@ class Topic(msgspec.Struct, frozen=True):
 
 # No name is empty: all come after this.
 _FIRST: After = ("", 0)
-_TOPIC = "id, name, paused, retention_ms, created_ms"
-_SUBSCRIBER = (
+TOPIC = "id, name, paused, retention_ms, created_ms"
+SUBSCRIBER = (
     "name, max_attempts, visibility_ms, claim_limit, retry_initial_ms, retry_max_ms,"
     " retry_multiplier, retry_jitter, paused, id, topic_id"
 )
@@ -41,7 +41,7 @@ _SUBSCRIBER = (
 def topic(snapshot: Snapshot, topic_id: int) -> Topic:
     """Return a topic by its number. Raises TopicNotFound, also once it was deleted."""
     row = snapshot.row(
-        f"SELECT {_TOPIC} FROM topic WHERE id = ? AND deleted_ms IS NULL", (topic_id,)
+        f"SELECT {TOPIC} FROM topic WHERE id = ? AND deleted_ms IS NULL", (topic_id,)
     )
     if row is None:
         raise TopicNotFound("the topic does not exist any more")
@@ -51,7 +51,7 @@ def topic(snapshot: Snapshot, topic_id: int) -> Topic:
 def topic_named(snapshot: Snapshot, name: str) -> Topic:
     """Return a topic by its name. Raises TopicNotFound."""
     row = snapshot.row(
-        f"SELECT {_TOPIC} FROM topic WHERE name = ? AND deleted_ms IS NULL", (_key(name),)
+        f"SELECT {TOPIC} FROM topic WHERE name = ? AND deleted_ms IS NULL", (_key(name),)
     )
     if row is None:
         raise TopicNotFound(f"there is no topic {name!r}")
@@ -61,7 +61,7 @@ def topic_named(snapshot: Snapshot, name: str) -> Topic:
 def topics(snapshot: Snapshot, limit: int = -1, after: After | None = None) -> list[Topic]:
     """Return topics, by name: all, or at most ``limit`` after that (name, number)."""
     sql = (
-        f"SELECT {_TOPIC} FROM topic WHERE deleted_ms IS NULL AND (name, id) > (?, ?)"
+        f"SELECT {TOPIC} FROM topic WHERE deleted_ms IS NULL AND (name, id) > (?, ?)"
         " ORDER BY name, id LIMIT ?"
     )
     return [Topic(*row) for row in snapshot.rows(sql, (*(after or _FIRST), limit))]
@@ -70,7 +70,7 @@ def topics(snapshot: Snapshot, limit: int = -1, after: After | None = None) -> l
 def subscriber(snapshot: Snapshot, subscriber_id: int) -> Subscriber:
     """Return a subscriber by its number. Raises SubscriberNotFound, also once deleted."""
     row = snapshot.row(
-        f"SELECT {_SUBSCRIBER} FROM subscriber WHERE id = ? AND deleted_ms IS NULL",
+        f"SELECT {SUBSCRIBER} FROM subscriber WHERE id = ? AND deleted_ms IS NULL",
         (subscriber_id,),
     )
     if row is None:
@@ -81,7 +81,7 @@ def subscriber(snapshot: Snapshot, subscriber_id: int) -> Subscriber:
 def subscriber_named(snapshot: Snapshot, topic_id: int, name: str) -> Subscriber:
     """Return a subscriber by its name. Raises SubscriberNotFound."""
     row = snapshot.row(
-        f"SELECT {_SUBSCRIBER} FROM subscriber"
+        f"SELECT {SUBSCRIBER} FROM subscriber"
         " WHERE topic_id = ? AND name = ? AND deleted_ms IS NULL",
         (topic_id, _key(name)),
     )
@@ -95,7 +95,7 @@ def subscribers(
 ) -> list[Subscriber]:
     """Return a topic's subscribers, by name; see ``topics``."""
     sql = (
-        f"SELECT {_SUBSCRIBER} FROM subscriber"
+        f"SELECT {SUBSCRIBER} FROM subscriber"
         " WHERE topic_id = ? AND deleted_ms IS NULL AND (name, id) > (?, ?)"
         " ORDER BY name, id LIMIT ?"
     )
@@ -170,7 +170,7 @@ def _check_new(subscribers: Sequence[Subscriber]) -> None:
 def _insert_subscribers(tx: Tx, topic_id: int, subscribers: Sequence[Subscriber]) -> None:
     for new in subscribers:
         tx.change(
-            f"INSERT INTO subscriber ({_SUBSCRIBER.removesuffix(', paused, id, topic_id')},"
+            f"INSERT INTO subscriber ({SUBSCRIBER.removesuffix(', paused, id, topic_id')},"
             " paused, topic_id, created_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 new.name,

@@ -29,6 +29,7 @@ from blockqueue.storage import (
 )
 
 from . import storage_checks as checks
+from . import storage_summary_checks as summary_checks
 from . import storage_view_checks as view_checks
 from .storage_model import DAY_MS, Consumer, Topic
 
@@ -281,6 +282,9 @@ class TopologyMachine(RuleBasedStateMachine):
                     checks.check_bucket(snapshot, topic_id, topic, subscriber_id)
                     view_checks.check_failures(snapshot, topic, subscriber_id)
                 view_checks.check_keys(snapshot, topic)
+                summary_checks.check_subscribers(snapshot, topic)
+            summary_checks.check_topics(snapshot, list(self.topics.values()))
+            summary_checks.check_overview(snapshot, list(self.topics.values()))
             consumers = [
                 each for topic in self.topics.values() for each in topic.consumers.values()
             ]

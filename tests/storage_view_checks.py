@@ -102,6 +102,7 @@ def expected_view(topic: Topic, consumer: Consumer, place: Place) -> DeliveryVie
         record.tokens[-1] if leased else None,
         record.due_ms if leased else None,
         visible_ms(topic, place, record),
+        record.reason,
     )
 
 

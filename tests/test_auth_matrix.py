@@ -24,10 +24,11 @@ from blockqueue.storage import ACTIONS
 
 _T, _S = "/topics/{topic}", "/topics/{topic}/subscribers/{subscriber}"
 _V, _VS = "/v1/topics/{topic}", "/v1/topics/{topic}/subscribers/{sub}"
+_U = "/ui/api/topics/{topic}"
 _VM, _VC = _VS + "/messages/{message_id}", _V + "/schedules"
 
 POLICY = {
-    "open": ["GET /livez"],
+    "open": ["GET /livez", "GET /", "GET /ui", "GET /ui/{name}"],
     "publish": [
         f"POST {_T}/messages",
         f"POST {_V}/messages",
@@ -58,6 +59,10 @@ POLICY = {
         f"GET {_VC}",
         f"GET {_VC}/{{id}}",
         f"GET {_VC}/{{id}}/runs",
+        "GET /ui/api/topics",
+        f"GET {_U}",
+        f"GET {_U}/subscribers/{{subscriber}}",
+        f"GET {_U}/messages/{{id}}",
     ],
     "manage": [
         "POST /topics",

@@ -1,0 +1,36 @@
+// The options of a subscriber: as a form, and in words.
+
+import { span } from "./format.js";
+
+export function optionFields() {
+  return [
+    {
+      name: "max_attempts",
+      label: "Attempts",
+      kind: "number",
+      min: 1,
+      value: 3,
+      hint: "After so many failures a message is a dead letter.",
+    },
+    {
+      name: "visibility",
+      label: "Lease",
+      value: "5m",
+      hint: "How long a consumer may take for a message: 30s, 5m, 1h.",
+    },
+  ];
+}
+
+export function optionsOf({ max_attempts, visibility }) {
+  return { max_attempts: Number(max_attempts), visibility_duration: visibility };
+}
+
+/** Say what a subscriber's options are. */
+export function optionWords(about) {
+  const retries = `first after ${span(about.retry_initial_ms)}, then ×${about.retry_multiplier}, at most ${span(about.retry_max_ms)}`;
+  return [
+    ["Attempts", String(about.max_attempts)],
+    ["Lease", span(about.visibility_ms)],
+    ["Retries", retries],
+  ];
+}
