@@ -41,8 +41,7 @@ def _read(snapshot: Snapshot, topic: str | None) -> list[dict[str, Any]]:
 def _record(
     snapshot: Snapshot, topic: storage.Topic, paused: bool, status: SubscriberStatus
 ) -> dict[str, Any]:
-    subscriber = storage.subscriber(snapshot, status.id)
-    oldest_ms = storage.oldest_ms(snapshot, subscriber)
+    oldest_ms = storage.subscriber_summary(snapshot, status.id).oldest_ms
     age_ms = None if oldest_ms is None else max(0, snapshot.now_ms - oldest_ms)
     return {
         "topic": topic.name,

@@ -117,8 +117,8 @@ class Topology(Face):
             number = topic_id(snapshot, topic)
             return storage.subscriber_summaries(snapshot, number, search, order, offset, limit)
 
-    def subscriber_summary(self, topic: str, subscriber: str) -> Summary[SubscriberSummary]:
-        """Return one subscriber, as a list of one. Raises TopicNotFound, SubscriberNotFound."""
+    def subscriber_summary(self, topic: str, subscriber: str) -> SubscriberSummary:
+        """Return one subscriber. Raises TopicNotFound, SubscriberNotFound."""
         with self.system.reading() as snapshot:
             found = subscriber_of(snapshot, topic, subscriber)
             return storage.subscriber_summary(snapshot, found.id)

@@ -13,7 +13,7 @@ from ._frames import Body, Envelope, pack_messages
 from ._hints import Hints
 from ._idempotency import Keyed
 from ._ids import MessageRef, delivery_id, message_id, parse_id, public_id
-from ._lists import DeliveryView, active_page, dead_page, oldest_ms
+from ._lists import DeliveryView, active_page, dead_page
 from ._lock import FileLock
 from ._meter_rows import Meters
 from ._occurrences import fire_schedules, fire_schedules_in, run_schedule_now, run_schedule_now_in
@@ -262,7 +262,6 @@ __all__ = [
     "next_delete_ms",
     "next_schedule_ms",
     "nominal_delay_ms",
-    "oldest_ms",
     "overview",
     "pack_messages",
     "page_of",

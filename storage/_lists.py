@@ -100,28 +100,6 @@ def _page(
     return Page(views, found.after)
 
 
-def oldest_ms(snapshot: Snapshot, subscriber: Subscriber) -> int | None:
-    """Return when the oldest message was published that is not done; None: all are.
-
-    Dead letters are done here. Delayed messages count from their publishing, too.
-    """
-    oldest: list[int] = []
-    for priority, end_seq, next_seq, first_seq in snapshot.rows(
-        "SELECT lane.priority, end_seq, coalesce(next_seq, 0), (SELECT min(first_seq)"
-        " FROM delivery AS d WHERE d.subscriber_id = subscriber.id"
-        " AND d.priority = lane.priority AND due_ms IS NOT NULL)"
-        " FROM subscriber JOIN lane USING (topic_id)"
-        " LEFT JOIN cursor ON subscriber_id = subscriber.id AND cursor.priority = lane.priority"
-        " WHERE subscriber.id = ?",
-        (subscriber.id,),
-    ):
-        seqs = [end_seq if first_seq is None else first_seq, next_seq]
-        if min(seqs) < end_seq:
-            topic_id = subscriber.topic_id
-            oldest.append(published_ms(snapshot, topic_id, priority, min(seqs)))
-    return min(oldest, default=None)
-
-
 def _places(
     snapshot: Snapshot, topic_id: int, priority: int, runs: Iterator[Run]
 ) -> Iterator[_Place]:

@@ -1,7 +1,7 @@
 """Many topics, or many subscribers, at a glance: counts in one statement, some of them shown.
 
 What is counted is in the cursors, so no delivery is looked at. Only for what is shown the
-oldest message that is not done is found, which may open a block for each lane.
+oldest message that is not done is found.
 """
 
 from __future__ import annotations
@@ -27,27 +27,47 @@ _TALLY = """
     FROM subscriber LEFT JOIN lane USING (topic_id)
     LEFT JOIN cursor ON subscriber_id = subscriber.id AND cursor.priority = lane.priority
     WHERE subscriber.deleted_ms IS NULL"""
+_COUNTS = "published, pending, waiting, leased, dead, taken"
+# A page's rows bring the sums over all that was found, so that they are of one look.
+_TOTALS = """
+    count(*) OVER (), sum(published) OVER (), sum(pending) OVER (), sum(waiting) OVER (),
+    sum(leased) OVER (), sum(dead) OVER (), sum(taken) OVER ()"""
+_PAGE = " ORDER BY {order} LIMIT ? OFFSET ?"
 _TOPICS = f"""
-    SELECT {TOPIC}, coalesce(subscribers, 0), (SELECT coalesce(sum(end_seq), 0) FROM lane
-    WHERE topic_id = topic.id), coalesce(pending, 0) AS pending, coalesce(waiting, 0),
-    coalesce(leased, 0) AS leased, coalesce(dead, 0) AS dead, coalesce(taken, 0)
-    FROM topic LEFT JOIN (SELECT topic_id, count(DISTINCT subscriber.id) AS subscribers, {_TALLY}
-    GROUP BY topic_id) ON topic_id = topic.id
-    WHERE deleted_ms IS NULL AND instr(lower(name), lower(?)) > 0"""
+    WITH counted AS (SELECT topic_id, count(DISTINCT subscriber.id) AS subscribers, {_TALLY}
+        GROUP BY topic_id),
+    found AS (SELECT {TOPIC}, coalesce(subscribers, 0) AS subscribers,
+        (SELECT coalesce(sum(end_seq), 0) FROM lane WHERE topic_id = topic.id) AS published,
+        coalesce(pending, 0) AS pending, coalesce(waiting, 0) AS waiting,
+        coalesce(leased, 0) AS leased, coalesce(dead, 0) AS dead, coalesce(taken, 0) AS taken
+        FROM topic LEFT JOIN counted ON topic_id = topic.id
+        WHERE deleted_ms IS NULL AND instr(lower(name), lower(?)) > 0)
+    SELECT {_TOTALS}, {TOPIC}, subscribers, {_COUNTS} FROM found"""
+_OF_TOPIC = f"SELECT {SUBSCRIBER}, coalesce(sum(end_seq), 0) AS published, {_TALLY}"
 _SUBSCRIBERS = f"""
-    SELECT {SUBSCRIBER}, {_TALLY}
-    AND topic_id = ? AND instr(lower(name), lower(?)) > 0 GROUP BY subscriber.id"""
-_SUBSCRIBER = f"SELECT {SUBSCRIBER}, {_TALLY} AND subscriber.id = ? GROUP BY subscriber.id"
+    WITH found AS ({_OF_TOPIC}
+        AND topic_id = ? AND instr(lower(name), lower(?)) > 0 GROUP BY subscriber.id)
+    SELECT {_TOTALS}, {SUBSCRIBER}, {_COUNTS} FROM found"""
+_SUBSCRIBER = f"{_OF_TOPIC} AND subscriber.id = ? GROUP BY subscriber.id"
 _PUBLISHED = "SELECT coalesce(sum(end_seq), 0) FROM lane WHERE topic_id = ?"
-# A row for each lane in which something is not done, and where that begins.
+# Where in each lane the first is that is not done, and when its block was written.
 _OLDEST = """
-    SELECT {owner}, topic_id, lane.priority, end_seq, min(min(coalesce(next_seq, 0), coalesce(
-    (SELECT min(first_seq) FROM delivery AS d WHERE d.subscriber_id = subscriber.id
-     AND d.priority = lane.priority AND due_ms IS NOT NULL), end_seq))) AS first_seq
-    FROM subscriber JOIN lane USING (topic_id)
-    LEFT JOIN cursor ON subscriber_id = subscriber.id AND cursor.priority = lane.priority
-    WHERE {owner} IN ({marks}) AND deleted_ms IS NULL
-    GROUP BY {owner}, lane.priority HAVING first_seq < end_seq"""
+    WITH place AS (
+        SELECT {owner} AS owner, topic_id, lane.priority, end_seq, min(min(coalesce(next_seq, 0),
+        iif(waiting + leased > 0, (SELECT min(first_seq) FROM delivery
+            WHERE delivery.subscriber_id = subscriber.id AND delivery.priority = lane.priority
+            AND due_ms IS NOT NULL), end_seq))) AS seq
+        FROM subscriber JOIN lane USING (topic_id)
+        LEFT JOIN cursor ON subscriber_id = subscriber.id AND cursor.priority = lane.priority
+        WHERE {owner} IN ({marks}) AND deleted_ms IS NULL
+        GROUP BY {owner}, lane.priority HAVING seq < end_seq)
+    SELECT owner, topic_id, priority, seq, (SELECT created_ms FROM block
+        WHERE block.topic_id = place.topic_id AND block.priority = place.priority
+        AND first_seq <= seq ORDER BY first_seq DESC LIMIT 1)
+    FROM place"""
+
+#: A page may begin so far from the first.
+OFFSET_MAX = 2**31
 
 #: What may come first, and how; equals come by name.
 ORDERS = {
@@ -84,17 +104,22 @@ class TopicSummary(msgspec.Struct, frozen=True):
 
 
 class SubscriberSummary(msgspec.Struct, frozen=True):
-    """A subscriber with its options. ``oldest_ms``: of what is not done, dead letters aside."""
+    """A subscriber with its options, and how many messages its topic has ever got.
+
+    ``oldest_ms``: of what is not done, dead letters aside.
+    """
 
     subscriber: Subscriber
+    published: int
     tally: Tally
     oldest_ms: int | None
 
 
 class Summary(msgspec.Struct, Generic[T], frozen=True):
-    """Some of what was found: ``found`` of them, to whose topics ``published`` messages went."""
+    """Some of what was found, from ``offset`` on: ``found`` of them, with the sums of all."""
 
     items: list[T]
+    offset: int
     found: int
     published: int
     tally: Tally
@@ -105,17 +130,17 @@ def topic_summaries(
 ) -> Summary[TopicSummary]:
     """Return ``limit`` topics from ``offset`` on, of those whose name contains ``search``.
 
-    Raises ValidationError if there is no such order.
+    Case is ignored for a to z. Where nothing is at ``offset`` any more, the first ones are
+    returned. Raises ValidationError if there is no such order.
     """
-    sql = f"{_TOPICS} ORDER BY {_order(order, limit)}"
-    rows = snapshot.rows(sql, (_text(search),))
-    shown = rows[offset : offset + limit]
-    oldest = _oldest_ms(snapshot, "subscriber.topic_id", [row[0] for row in shown])
+    offset, rows = _page(snapshot, _TOPICS, (_text(search),), order, offset, limit)
+    oldest = _oldest_ms(snapshot, "subscriber.topic_id", [row[7] for row in rows])
     items = [
-        TopicSummary(Topic(*row[:5]), row[5], row[6], _tally(row), oldest.get(row[0]))
-        for row in shown
+        TopicSummary(Topic(*row[7:12]), row[12], row[13], _tally(row[14:]), oldest.get(row[7]))
+        for row in rows
     ]
-    return Summary(items, len(rows), sum(row[6] for row in rows), _sum(rows))
+    found, published, *tally = rows[0][:7] if rows else [0] * 7
+    return Summary(items, offset, found, published, _tally(tally))
 
 
 def subscriber_summaries(
@@ -126,41 +151,48 @@ def subscriber_summaries(
     offset: int = 0,
     limit: int = 50,
 ) -> Summary[SubscriberSummary]:
-    """Return some of a topic's subscribers; see ``topic_summaries``."""
-    sql = f"{_SUBSCRIBERS} ORDER BY {_order(order, limit)}"
-    rows = snapshot.rows(sql, (topic_id, _text(search)))
-    shown = rows[offset : offset + limit]
-    items = _subscribers(snapshot, shown)
-    return Summary(items, len(rows), _published(snapshot, topic_id), _sum(rows))
+    """Return some of a topic's subscribers; see ``topic_summaries``.
+
+    ``published`` of the summary is the topic's, whoever was found.
+    """
+    asked = (topic_id, _text(search))
+    offset, rows = _page(snapshot, _SUBSCRIBERS, asked, order, offset, limit)
+    found, _, *tally = rows[0][:7] if rows else [0] * 7
+    items = _subscribers(snapshot, [row[7:] for row in rows])
+    published = snapshot.rows(_PUBLISHED, (topic_id,))[0][0]
+    return Summary(items, offset, found, published, _tally(tally))
 
 
-def subscriber_summary(snapshot: Snapshot, subscriber_id: int) -> Summary[SubscriberSummary]:
-    """Return one subscriber, as a list of one. Raises SubscriberNotFound."""
-    items = _subscribers(snapshot, snapshot.rows(_SUBSCRIBER, (subscriber_id,)))
-    if not items:
+def subscriber_summary(snapshot: Snapshot, subscriber_id: int) -> SubscriberSummary:
+    """Return one subscriber. Raises SubscriberNotFound."""
+    found = _subscribers(snapshot, snapshot.rows(_SUBSCRIBER, (subscriber_id,)))
+    if not found:
         raise SubscriberNotFound("the subscriber does not exist any more")
-    return Summary(items, 1, _published(snapshot, items[0].subscriber.topic_id), items[0].tally)
+    return found[0]
 
 
 def _subscribers(snapshot: Snapshot, rows: Sequence[Row]) -> list[SubscriberSummary]:
-    found = [Subscriber(*row[:-5]) for row in rows]
+    found = [Subscriber(*row[:-6]) for row in rows]
     oldest = _oldest_ms(snapshot, "subscriber.id", [each.id for each in found])
     return [
-        SubscriberSummary(each, _tally(row), oldest.get(each.id))
+        SubscriberSummary(each, row[-6], _tally(row[-5:]), oldest.get(each.id))
         for each, row in zip(found, rows, strict=True)
     ]
 
 
-def _published(snapshot: Snapshot, topic_id: int) -> int:
-    found: int = snapshot.rows(_PUBLISHED, (topic_id,))[0][0]
-    return found
-
-
-def _order(order: str, limit: int) -> str:
+def _page(
+    snapshot: Snapshot, sql: str, asked: tuple[Any, ...], order: str, offset: int, limit: int
+) -> tuple[int, list[Row]]:
+    """Return a page's rows, and where it begins."""
     limits.check_range("limit", limit, 1, limits.BATCH_MAX)
+    limits.check_range("offset", offset, 0, OFFSET_MAX)
     if order not in ORDERS:
         raise ValidationError(f"order must be one of {', '.join(ORDERS)}, not {order!r}")
-    return ORDERS[order]
+    sql += _PAGE.format(order=ORDERS[order])
+    rows = snapshot.rows(sql, (*asked, limit, offset))
+    if rows or not offset:
+        return offset, rows
+    return 0, snapshot.rows(sql, (*asked, limit, 0))
 
 
 def _text(search: str) -> str:
@@ -168,22 +200,19 @@ def _text(search: str) -> str:
     return search.encode(errors="replace").decode()
 
 
-def _tally(row: Sequence[Any]) -> Tally:
-    pending, waiting, leased, dead, taken = row[-5:]
+def _tally(row: Sequence[int]) -> Tally:
+    pending, waiting, leased, dead, taken = row
     return Tally(pending, waiting, leased, dead, taken - pending - leased - dead)
-
-
-def _sum(rows: Sequence[Row]) -> Tally:
-    return _tally([sum(row[column] for row in rows) for column in range(-5, 0)])
 
 
 def _oldest_ms(snapshot: Snapshot, owner: str, numbers: Sequence[int]) -> dict[int, int]:
     """Return for each topic or subscriber when its oldest unfinished message was published."""
     marks = ", ".join("?" * len(numbers))
     oldest: dict[int, int] = {}
-    for number, topic_id, priority, _, seq in snapshot.rows(
+    for number, topic_id, priority, seq, created_ms in snapshot.rows(
         _OLDEST.format(owner=owner, marks=marks), tuple(numbers)
     ):
-        created_ms = published_ms(snapshot, topic_id, priority, seq)
+        if created_ms is None:  # an older version's block
+            created_ms = published_ms(snapshot, topic_id, priority, seq)
         oldest[number] = min(created_ms, oldest.get(number, created_ms))
     return oldest

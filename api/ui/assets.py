@@ -15,7 +15,7 @@ import falcon
 
 from blockqueue.api._needs import OPEN, Needs
 
-from ._packing import takes_gzip
+from ._answers import give, is_known
 
 _TYPES = {
     "css": "text/css; charset=utf-8",
@@ -33,7 +33,6 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",
-    "Vary": "Accept-Encoding",
 }
 
 
@@ -43,7 +42,7 @@ class _Asset(NamedTuple):
     content_type: str
     plain: bytes
     packed: bytes
-    etag: str
+    version: str
 
 
 @cache
@@ -54,8 +53,8 @@ def _assets() -> dict[str, _Asset]:
         kind = _TYPES.get(path.name.rpartition(".")[2])
         if kind is not None:
             plain = path.read_bytes()
-            etag = hashlib.blake2b(plain, digest_size=12).hexdigest()
-            found[path.name] = _Asset(kind, plain, gzip.compress(plain, 9, mtime=0), etag)
+            version = hashlib.blake2b(plain, digest_size=12).hexdigest()
+            found[path.name] = _Asset(kind, plain, gzip.compress(plain, 9, mtime=0), version)
     return found
 
 
@@ -64,16 +63,9 @@ def _give(req: falcon.Request, resp: falcon.Response, name: str) -> None:
     if asset is None:
         raise falcon.HTTPNotFound(description=f"the dashboard has no file {name!r}")
     resp.set_headers(_HEADERS)
-    packed = takes_gzip(req)
-    etag = f"{asset.etag}-{'gzip' if packed else 'plain'}"
-    resp.etag = etag
-    if etag in (req.if_none_match or ()):
-        resp.status = falcon.HTTP_304
-        return
-    resp.content_type = asset.content_type
-    resp.data = asset.packed if packed else asset.plain
-    if packed:
-        resp.set_header("Content-Encoding", "gzip")
+    if not is_known(req, resp, asset.version):
+        resp.content_type = asset.content_type
+        give(req, resp, asset.version, asset.plain, asset.packed)
 
 
 class PageResource:

@@ -1,15 +1,14 @@
 """What the dashboard reads that ``/v1`` does not tell: counts of all, previews, bytes.
 
 One request a view, asked every few seconds by every page that is open: so the answers are
-small, and say "nothing has changed" where that is so. They are no contract.
+small, and while nothing is written an answer is "nothing has changed", without a query. No
+answer holds an age: the page makes those of the times. They are no contract.
 """
 
 from __future__ import annotations
 
 import base64
-import gzip
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import falcon
@@ -23,45 +22,44 @@ from blockqueue.storage import (
     DeliveryStatus,
     DeliveryView,
     Envelope,
-    Page,
     SubscriberSummary,
     Summary,
     TopicSummary,
     ValidationError,
 )
 
-from ._packing import takes_gzip
+from ._answers import give, is_known
 
 _ROWS = 50
 _PREVIEW_CHARS = 200
 _DELIVERIES_MAX = 1_000
-_OFFSET_MAX = 2**31
-_PACKED_FROM = 1_000
+# The number of commits may fail to tell of one: that of a process which was killed right
+# after it. So nothing is taken to be unchanged for longer than this.
+_UNCHANGED_MS = 10_000
 
 _encode = msgspec.json.Encoder().encode
 _asdict = msgspec.structs.asdict
 _cursors = Cursors("u", int, int, int)
 
 
-class _Resource:
+class ViewResource:
+    """What ``look`` finds. Whoever has that already is told so without a look."""
+
     needs: ClassVar[Needs] = {"GET": OBSERVE}
 
-    def __init__(self, queue: BlockQueue) -> None:
+    def __init__(self, queue: BlockQueue, look: Callable[..., dict[str, Any]]) -> None:
         self._queue = queue
+        self._look = look
 
-    def _give(self, req: falcon.Request, resp: falcon.Response, data: dict[str, Any]) -> None:
-        """Answer, or say that it is what who asks knows already. The time is not part of it."""
-        body = _encode({name: each for name, each in data.items() if each is not msgspec.UNSET})
-        resp.etag = etag = hashlib.blake2b(body, digest_size=12).hexdigest()
-        resp.set_header("X-BlockQueue-Now", str(self._queue.system.clock.now_ms()))
+    def on_get(self, req: falcon.Request, resp: falcon.Response, **names: str) -> None:
+        now_ms = self._queue.system.clock.now_ms()
+        # Counted before the look: what is committed in between makes another version.
+        version = f"{self._queue.system.store.hints.commits}-{now_ms // _UNCHANGED_MS}"
+        if not is_known(req, resp, version):
+            found = self._look(self._queue, req, **names)
+            give(req, resp, version, _encode(found))
+        resp.set_header("X-BlockQueue-Now", str(now_ms))
         resp.cache_control = ["no-store"]
-        if etag in (req.if_none_match or ()):
-            resp.status = falcon.HTTP_304
-            return
-        if len(body) >= _PACKED_FROM and takes_gzip(req):
-            body = gzip.compress(body, 1, mtime=0)
-            resp.set_header("Content-Encoding", "gzip")
-        resp.data = body
 
 
 def _asked(req: falcon.Request) -> dict[str, Any]:
@@ -69,14 +67,14 @@ def _asked(req: falcon.Request) -> dict[str, Any]:
     return {
         "search": req.get_param("search", default=""),
         "order": req.get_param("order", default="name"),
-        "offset": req.get_param_as_int("offset", min_value=0, max_value=_OFFSET_MAX, default=0),
+        "offset": req.get_param_as_int("offset", default=0),
         "limit": read_limit(req.get_param("limit"), _ROWS),
     }
 
 
 def _summary(found: Summary[Any], items: list[dict[str, Any]]) -> dict[str, Any]:
     total = _asdict(found.tally) | {"published": found.published}
-    return {"found": found.found, "total": total, "items": items}
+    return {"found": found.found, "offset": found.offset, "total": total, "items": items}
 
 
 def _topic(found: TopicSummary) -> dict[str, Any]:
@@ -95,59 +93,46 @@ def _subscriber(found: SubscriberSummary) -> dict[str, Any]:
     for internal in ("id", "topic_id"):
         del options[internal]
     options["paused"] = bool(options["paused"])
-    return options | {"oldest_ms": found.oldest_ms, **_asdict(found.tally)}
+    options |= {"published": found.published, "oldest_ms": found.oldest_ms}
+    return options | _asdict(found.tally)
 
 
-class TopicsResource(_Resource):
+def topics(queue: BlockQueue, req: falcon.Request) -> dict[str, Any]:
     """GET /ui/api/topics: counts of all topics, and some of them."""
-
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        found = self._queue.topic_summaries(**_asked(req))
-        self._give(req, resp, _summary(found, [_topic(each) for each in found.items]))
+    found = queue.topic_summaries(**_asked(req))
+    return _summary(found, [_topic(each) for each in found.items])
 
 
-class TopicResource(_Resource):
+def topic(queue: BlockQueue, req: falcon.Request, topic: str) -> dict[str, Any]:
     """GET /ui/api/topics/{topic}: a topic, and some of its subscribers."""
-
-    def on_get(self, req: falcon.Request, resp: falcon.Response, topic: str) -> None:
-        about = self._queue.topic(topic)
-        found = self._queue.subscriber_summaries(topic, **_asked(req))
-        data = _summary(found, [_subscriber(each) for each in found.items])
-        data["topic"] = {
-            "name": about.name,
-            "paused": bool(about.paused),
-            "retention_ms": about.retention_ms,
-            "created_ms": about.created_ms,
-        }
-        self._give(req, resp, data)
+    about = queue.topic(topic)
+    found = queue.subscriber_summaries(topic, **_asked(req))
+    options = {
+        "name": about.name,
+        "paused": bool(about.paused),
+        "retention_ms": about.retention_ms,
+        "created_ms": about.created_ms,
+    }
+    return {"topic": options} | _summary(found, [_subscriber(each) for each in found.items])
 
 
-class SubscriberResource(_Resource):
+def subscriber(
+    queue: BlockQueue, req: falcon.Request, topic: str, subscriber: str
+) -> dict[str, Any]:
     """GET /ui/api/topics/{topic}/subscribers/{subscriber}: it, and some of its deliveries."""
-
-    def on_get(
-        self, req: falcon.Request, resp: falcon.Response, topic: str, subscriber: str
-    ) -> None:
-        found = self._queue.subscriber_summary(topic, subscriber)
-        page = self._page(req, topic, subscriber)
-        data = {
-            "topic_paused": bool(self._queue.topic(topic).paused),
-            "published": found.published,
-            "subscriber": _subscriber(found.items[0]),
-            "items": [_delivery(each) for each in page.items],
-            "next_cursor": _cursors.write(page.after),
-        }
-        self._give(req, resp, data)
-
-    def _page(self, req: falcon.Request, topic: str, subscriber: str) -> Page[DeliveryView]:
-        limit = read_limit(req.get_param("limit"), _ROWS)
-        after = _cursors.read(req.get_param("cursor"))
-        wanted = req.get_param("list", default="active")
-        if wanted == "active":
-            return self._queue.active_page(topic, subscriber, limit, after)
-        if wanted == "dead":
-            return self._queue.dead_page(topic, subscriber, limit, after)
+    limit = read_limit(req.get_param("limit"), _ROWS)
+    after = _cursors.read(req.get_param("cursor"))
+    wanted = req.get_param("list", default="active")
+    if wanted not in ("active", "dead"):
         raise ValidationError(f"list must be active or dead, not {wanted!r}")
+    page_of = queue.active_page if wanted == "active" else queue.dead_page
+    page = page_of(topic, subscriber, limit, after)
+    return {
+        "topic_paused": bool(queue.topic(topic).paused),
+        "subscriber": _subscriber(queue.subscriber_summary(topic, subscriber)),
+        "items": [_delivery(each) for each in page.items],
+        "next_cursor": _cursors.write(page.after) or None,
+    }
 
 
 def _delivery(found: DeliveryView) -> dict[str, Any]:
@@ -171,26 +156,23 @@ def _delivery(found: DeliveryView) -> dict[str, Any]:
     }
 
 
-class MessageResource(_Resource):
+def message(queue: BlockQueue, req: falcon.Request, topic: str, id: str) -> dict[str, Any]:
     """GET /ui/api/topics/{topic}/messages/{id}: a message whole, to the byte."""
-
-    def on_get(self, req: falcon.Request, resp: falcon.Response, topic: str, id: str) -> None:
-        found = self._queue.message(topic, id)
-        payload = found.body.payload if isinstance(found.body, Envelope) else found.body
-        _, headers, correlation_id, key = content(found.body)
-        data = {
-            "id": found.id,
-            "priority": found.priority,
-            "created_ms": found.created_ms,
-            "visible_ms": found.scheduled_ms,
-            "headers": headers,
-            "correlation_id": correlation_id,
-            "idempotency_key": key,
-            **_payload(payload),
-            "found": len(found.deliveries),
-            "deliveries": _deliveries(found.deliveries[:_DELIVERIES_MAX]),
-        }
-        self._give(req, resp, data)
+    found = queue.message(topic, id)
+    payload = found.body.payload if isinstance(found.body, Envelope) else found.body
+    _, headers, correlation_id, key = content(found.body)
+    return {
+        "id": found.id,
+        "priority": found.priority,
+        "created_ms": found.created_ms,
+        "visible_ms": found.scheduled_ms,
+        "headers": headers or None,
+        "correlation_id": correlation_id or None,
+        "idempotency_key": key or None,
+        **_payload(payload),
+        "found": len(found.deliveries),
+        "deliveries": _deliveries(found.deliveries[:_DELIVERIES_MAX]),
+    }
 
 
 def _payload(payload: str | bytes) -> dict[str, Any]:

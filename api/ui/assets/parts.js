@@ -134,9 +134,13 @@ export class List {
     );
   }
 
-  pager(found, what) {
-    if (this.offset && this.offset >= found) this.offset = 0; // the rest is gone: ask from the start
-    const last = Math.min(this.offset + this.limit, found);
+  /** Note where the page is that was found; the one that was asked for may be gone. */
+  took({ offset }) {
+    this.offset = offset;
+  }
+
+  pager({ found, offset }, what) {
+    const last = Math.min(offset + this.limit, found);
     const go = (offset) => () => {
       this.offset = offset;
       this.changed();
@@ -144,10 +148,10 @@ export class List {
     return h(
       "nav",
       { class: "pager", "aria-label": `Pages of ${what}` },
-      h("span", null, found ? `${number(this.offset + 1)}–${number(last)} of ${number(found)} ${what}` : `no ${what}`),
+      h("span", null, found ? `${number(offset + 1)}–${number(last)} of ${number(found)} ${what}` : `no ${what}`),
       found > this.limit && [
-        h("button", { type: "button", disabled: !this.offset, onclick: go(Math.max(0, this.offset - this.limit)) }, "Previous"),
-        h("button", { type: "button", disabled: last >= found, onclick: go(this.offset + this.limit) }, "Next"),
+        h("button", { type: "button", disabled: !offset, onclick: go(Math.max(0, offset - this.limit)) }, "Previous"),
+        h("button", { type: "button", disabled: last >= found, onclick: go(offset + this.limit) }, "Next"),
       ],
     );
   }

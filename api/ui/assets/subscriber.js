@@ -38,7 +38,7 @@ export class Subscriber {
   }
 
   took(data, now) {
-    note(this.key, now, { ...data.subscriber, published: data.published });
+    note(this.key, now, data.subscriber);
   }
 
   render(data, now) {

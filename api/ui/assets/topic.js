@@ -26,9 +26,9 @@ export class Topic {
   }
 
   took(data, now) {
+    this.list.took(data);
     if (!this.list.search) note(`topic ${this.topic}`, now, data.total);
-    const { published } = data.total; // what is published goes to all of them
-    for (const each of data.items) note(this.#key(each), now, { ...each, published });
+    for (const each of data.items) note(this.#key(each), now, each);
   }
 
   #key(subscriber) {
@@ -46,7 +46,7 @@ export class Topic {
         { class: "toolbar" },
         list.box("Search subscribers"),
         button("Add subscribers", () => this.#add()),
-        data && list.pager(data.found, "subscribers"),
+        data && list.pager(data, "subscribers"),
       ),
       data ? this.#table(data.items, now) : loading(),
       data && this.#foot(data.topic, now),

@@ -25,6 +25,7 @@ export class Topics {
   }
 
   took(data, now) {
+    this.list.took(data);
     if (!this.list.search) note("all", now, data.total);
     for (const each of data.items) note(`topic ${each.name}`, now, each);
   }
@@ -38,7 +39,7 @@ export class Topics {
         h("div", { class: "actions" }, button("New topic", () => this.#create(), "primary")),
       ),
       data && tiles("all", data.total),
-      h("div", { class: "toolbar" }, this.list.box("Search topics"), data && this.list.pager(data.found, "topics")),
+      h("div", { class: "toolbar" }, this.list.box("Search topics"), data && this.list.pager(data, "topics")),
       data ? this.#table(data.items, now) : loading(),
     ];
   }
