@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,9 +45,9 @@ def queue(tmp_path: Path) -> Iterator[Queue]:
         yield found
 
 
-def summaries(queue: Queue, search: str = "", **asked: object) -> Summary[TopicSummary]:
+def summaries(queue: Queue, search: str = "", **asked: Any) -> Summary[TopicSummary]:
     with queue.store.reading() as snapshot:
-        return storage.topic_summaries(snapshot, search, **asked)  # type: ignore[arg-type]
+        return storage.topic_summaries(snapshot, search, **asked)
 
 
 def names(found: Summary[TopicSummary]) -> list[str]:
@@ -141,6 +142,6 @@ def test_subscribers_are_found_and_paged(queue: Queue) -> None:
     "asked",
     [{"order": "age"}, {"order": "name; --"}, {"limit": 0}, {"limit": 1_001}, {"offset": -1}],
 )
-def test_what_cannot_be_is_refused(queue: Queue, asked: dict[str, object]) -> None:
+def test_what_cannot_be_is_refused(queue: Queue, asked: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(asked))):
         summaries(queue, **asked)
