@@ -111,7 +111,7 @@ export class Message {
 
   #deliveries(data, now) {
     const [claimed, failed] = ["Claimed", "Failed"].map((text) => head(text, { kind: "number" }));
-    const heads = ["Subscriber", "State", claimed, failed, "When", "Why", "History"];
+    const heads = ["Subscriber", "State", claimed, failed, "When", "Why", head("History", { kind: "row-actions" })];
     const rows = data.deliveries.slice(0, this.#shown).flatMap((each) => this.#delivery(each, now));
     const more = data.deliveries.length - this.#shown;
     return [

@@ -10,6 +10,9 @@ export const name = (text) => h("bdi", { class: "name" }, text);
 
 export const badge = (text, kind = text) => h("span", { class: `badge ${kind}` }, text);
 
+/** A badge after a name, if it `is` so; apart from it for who hears or copies it. */
+export const mark = (is, text, kind) => is && h("span", null, " ", badge(text, kind));
+
 /** A count that only matters if it is not zero. */
 export function count(value, kind = "") {
   return h("span", { class: value ? kind : "zero", title: number(value) }, compact(value));
@@ -26,7 +29,7 @@ export function age(ms, now) {
 }
 
 function tile(label, shown, drawn, more) {
-  return h("section", { class: "tile" }, h("h3", null, label), h("p", { class: "figure" }, shown), drawn, more);
+  return h("section", { class: "tile" }, h("h2", null, label), h("p", { class: "figure" }, shown), drawn, more);
 }
 
 function counter(key, label, member, value, kind) {
@@ -50,7 +53,7 @@ export function tiles(key, total, oldest, now) {
     "div",
     { class: "tiles" },
     waiting,
-    counter(key, "Retries and delays", "waiting", total.waiting, "waiting"),
+    counter(key, "Of these, delayed", "waiting", total.waiting, "waiting"),
     counter(key, "In flight", "leased", total.leased, "leased"),
     counter(key, "Dead letters", "dead", total.dead, "dead"),
     tile(

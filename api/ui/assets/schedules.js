@@ -5,7 +5,7 @@ import { h } from "./dom.js";
 import { openDialog } from "./dialog.js";
 import { messageLink, topicLink } from "./links.js";
 import { notice } from "./notices.js";
-import { badge, button, loading, moment, name, table } from "./parts.js";
+import { badge, button, head, loading, mark, moment, name, table } from "./parts.js";
 import { topicTabs, topicTitle, tried } from "./topic.js";
 
 const RUNS = 10;
@@ -31,7 +31,7 @@ export class Schedules {
   }
 
   render(data, now) {
-    const heads = ["Schedule", "Cron", "Next run", "Message", "Actions"];
+    const heads = ["Schedule", "Cron", "Next run", "Message", head("Actions", { kind: "row-actions" })];
     const empty = "No schedules. One publishes its message again and again, as a cron expression says.";
     const page = this.#cursors.length;
     return [
@@ -63,7 +63,7 @@ export class Schedules {
       h(
         "tr",
         { key: each.id },
-        h("th", { scope: "row" }, name(each.name), each.paused && badge("paused")),
+        h("th", { scope: "row" }, name(each.name), mark(each.paused, "paused")),
         h("td", null, h("code", null, each.cron), " ", h("small", null, each.timezone)),
         h("td", null, each.paused ? "–" : moment(next, now)),
         h("td", { class: "preview" }, h("bdi", null, each.message.slice(0, 100) || h("em", null, "empty"))),

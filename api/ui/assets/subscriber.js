@@ -8,7 +8,7 @@ import { deadLink, messageLink, subscriberLink, topicLink } from "./links.js";
 import { notice } from "./notices.js";
 import { number } from "./format.js";
 import { optionWords } from "./options.js";
-import { badge, button, head, loading, moment, name, table, tabs, tiles } from "./parts.js";
+import { badge, button, head, loading, mark, moment, name, table, tabs, tiles } from "./parts.js";
 import { tried } from "./topic.js";
 
 const LIMIT = 50;
@@ -77,7 +77,7 @@ export class Subscriber {
     return h(
       "div",
       { class: "title" },
-      h("h1", { tabindex: "-1" }, name(this.subscriber), paused && badge("paused"), topicPaused && badge("topic paused", "paused")),
+      h("h1", { tabindex: "-1" }, name(this.subscriber), mark(paused, "paused"), mark(topicPaused, "topic paused", "paused")),
       h(
         "div",
         { class: "actions" },
@@ -89,7 +89,8 @@ export class Subscriber {
 
   #table({ items }, now) {
     const [claimed, failed] = ["Claimed", "Failed"].map((text) => head(text, { kind: "number" }));
-    const heads = ["Message", "Begins with", "State", claimed, failed, this.dead ? "Died of" : "When", "Published", "Actions"];
+    const [state, why] = this.dead ? [[], "Died of"] : ["State", "When"];
+    const heads = ["Message", "Begins with", state, claimed, failed, why, "Published", head("Actions", { kind: "row-actions" })].flat();
     const empty = this.dead ? "No dead letters." : "Nothing waits, and nothing is in flight.";
     const rows = items.map((each) => this.#row(each, now));
     return table(this.dead ? "Dead letters" : "Waiting and in flight", heads, rows, empty);
@@ -100,9 +101,9 @@ export class Subscriber {
     return h(
       "tr",
       { key: each.id },
-      h("th", { scope: "row" }, h("a", { href: messageLink(this.topic, each.id), class: "id" }, each.id)),
+      h("th", { scope: "row" }, h("a", { href: messageLink(this.topic, each.id), class: "id" }, h("bdi", { dir: "ltr" }, each.id))),
       h("td", { class: "preview" }, preview(each)),
-      h("td", null, badge(STATES[each.state], each.state)),
+      !this.dead && h("td", null, badge(STATES[each.state], each.state)),
       h("td", { class: "number" }, number(each.delivery_count)),
       h("td", { class: "number" }, number(each.failure_count)),
       h("td", { class: "reason" }, this.dead ? h("bdi", null, each.reason ?? "") : when),
@@ -112,12 +113,9 @@ export class Subscriber {
   }
 
   #actions(each) {
-    if (this.dead) return button("Replay", () => this.#replay([each.id]));
-    const label = `message ${each.id}`;
-    return [
-      each.state === "leased" && button("Ack", () => this.#ack(each)),
-      h("button", { type: "button", "aria-label": `Cancel ${label}`, onclick: () => this.#cancel(each) }, "Cancel"),
-    ];
+    const act = (text, run) => h("button", { type: "button", "aria-label": `${text} message ${each.id}`, onclick: run }, text);
+    if (this.dead) return act("Replay", () => this.#replay([each.id]));
+    return [each.state === "leased" && act("Ack", () => this.#ack(each)), act("Cancel", () => this.#cancel(each))];
   }
 
   #pager({ items, next_cursor: next }) {
@@ -222,6 +220,9 @@ export const STATES = {
   cancelled: "cancelled",
 };
 
+// What no text has; the replacement character stands for bytes that are no UTF-8.
+const UNPRINTABLE = /[\0-\x08\x0e-\x1f\ufffd]/;
+
 const replayed = (count) => (count === 1 ? "1 message was replayed." : `${number(count)} messages were replayed.`);
 
 function waits(each, now) {
@@ -231,5 +232,6 @@ function waits(each, now) {
 
 function preview(each) {
   if (each.preview === null) return h("em", null, "damaged");
-  return h("bdi", { class: each.is_text ? "" : "quiet" }, each.preview || h("em", null, "empty"));
+  if (!each.is_text && UNPRINTABLE.test(each.preview)) return h("em", { class: "quiet" }, "binary");
+  return h("bdi", null, each.preview || h("em", { class: "quiet" }, "empty"));
 }

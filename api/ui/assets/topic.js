@@ -9,7 +9,7 @@ import { note, rates, values } from "./history.js";
 import { deadLink, messageLink, schedulesLink, subscriberLink, topicLink } from "./links.js";
 import { notice } from "./notices.js";
 import { optionFields, optionsOf } from "./options.js";
-import { age, badge, button, count, head, List, loading, moment, name, table, tabs, tiles } from "./parts.js";
+import { age, button, count, head, List, loading, mark, moment, name, table, tabs, tiles } from "./parts.js";
 import { openPublish } from "./publish.js";
 
 export class Topic {
@@ -58,7 +58,7 @@ export class Topic {
     const heads = [
       head("Subscriber", { order: "name", list }),
       head("Waiting", { order: "pending", list, kind: "number" }),
-      head("Retries, delays", { kind: "number" }),
+      head("Of these, delayed", { kind: "number" }),
       head("In flight", { order: "leased", list, kind: "number" }),
       head("Dead letters", { order: "dead", list, kind: "number" }),
       head("Oldest", { kind: "number" }),
@@ -81,7 +81,7 @@ export class Topic {
         "th",
         { scope: "row" },
         h("a", { href: subscriberLink(this.topic, each.name) }, name(each.name)),
-        each.paused && badge("paused"),
+        mark(each.paused, "paused"),
       ),
       h("td", { class: "number" }, count(each.pending, "pending")),
       h("td", { class: "number" }, count(each.waiting, "waiting")),
@@ -131,7 +131,7 @@ export function topicTitle(app, topic, paused) {
   return h(
     "div",
     { class: "title" },
-    h("h1", { tabindex: "-1" }, name(topic), paused && badge("paused")),
+    h("h1", { tabindex: "-1" }, name(topic), mark(paused, "paused")),
     h(
       "div",
       { class: "actions" },

@@ -7,7 +7,7 @@ import { note, rates, values } from "./history.js";
 import { chart } from "./chart.js";
 import { topicLink } from "./links.js";
 import { notice } from "./notices.js";
-import { age, badge, button, count, head, List, loading, name, table, tiles } from "./parts.js";
+import { age, button, count, head, List, loading, mark, name, table, tiles } from "./parts.js";
 import { rate } from "./format.js";
 import { optionFields, optionsOf } from "./options.js";
 
@@ -93,7 +93,7 @@ function row(each, now) {
   return h(
     "tr",
     { key },
-    h("th", { scope: "row" }, h("a", { href: topicLink(each.name) }, name(each.name)), each.paused && badge("paused")),
+    h("th", { scope: "row" }, h("a", { href: topicLink(each.name) }, name(each.name)), mark(each.paused, "paused")),
     h("td", { class: "number" }, count(each.subscribers)),
     h("td", { class: "number" }, count(each.pending, "pending")),
     h("td", { class: "number" }, count(each.leased, "leased")),
