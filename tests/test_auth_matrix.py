@@ -63,6 +63,7 @@ POLICY = {
         f"GET {_U}",
         f"GET {_U}/subscribers/{{subscriber}}",
         f"GET {_U}/messages/{{id}}",
+        f"GET {_U}/schedules",
     ],
     "manage": [
         "POST /topics",

@@ -10,7 +10,7 @@ from typing import Any
 import falcon.testing
 import pytest
 
-from blockqueue import BlockQueue, ManualClock, Subscriber, storage
+from blockqueue import BlockQueue, ManualClock, ScheduleSpec, Subscriber, storage
 from blockqueue.api.app import create_app
 
 HOST = {"Host": "localhost:8080"}
@@ -213,6 +213,26 @@ def test_a_dead_letter_tells_why(client: falcon.testing.TestClient, queue: Block
     assert letter["preview"] == "x" * 200
 
 
+def test_schedules_tell_their_next_run_and_the_last_ones(
+    client: falcon.testing.TestClient, queue: BlockQueue
+) -> None:
+    """The runs only of those that are open, and of none that is gone."""
+    made = queue.schedules("cart").create(ScheduleSpec("nightly", "30 2 * * *", "go " * 100))
+    other = queue.schedules("cart").create(ScheduleSpec("weekly", "0 0 * * 0", b"\xff"))
+    run = queue.schedules("cart").run_now(made.uid)
+    found = get(client, f"{TOPIC}/schedules?limit=1&open={made.uid},{other.uid},none").json
+    (nightly,) = found["items"]
+    assert (nightly["name"], nightly["next_run_ms"]) == ("nightly", made.next_run_ms)
+    assert len(nightly["preview"]) == 200
+    assert [(each["message_id"], each["status"]) for each in nightly["runs"]] == [
+        (run.message_id, "running")
+    ]
+    rest = get(client, f"{TOPIC}/schedules?cursor={found['next_cursor']}").json
+    assert [each["name"] for each in rest["items"]] == ["weekly"]
+    assert "runs" not in rest["items"][0]
+    assert (rest["next_cursor"], rest["topic_paused"]) == (None, False)
+
+
 @pytest.mark.parametrize("payload", ["text \u2028 </script>", b"\xff\x00", "", b""])
 def test_a_message_is_told_to_the_byte(
     client: falcon.testing.TestClient, queue: BlockQueue, payload: Any
@@ -238,6 +258,7 @@ def test_a_message_is_told_to_the_byte(
         "/ui/api/topics/none",
         f"{TOPIC}/subscribers/none",
         f"{TOPIC}/messages/none",
+        "/ui/api/topics/none/schedules",
         "/ui/api/topics/none/subscribers/worker",
     ],
 )

@@ -23,4 +23,5 @@ def add_routes(app: falcon.App[Any, Any], queue: BlockQueue) -> None:
     app.add_route(_TOPICS, views.ViewResource(queue, views.topics))
     app.add_route(_TOPIC, views.ViewResource(queue, views.topic))
     app.add_route(_TOPIC + "/subscribers/{subscriber}", views.ViewResource(queue, views.subscriber))
+    app.add_route(_TOPIC + "/schedules", views.ViewResource(queue, views.schedules))
     app.add_route(_TOPIC + "/messages/{id}", views.ViewResource(queue, views.message))

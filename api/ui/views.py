@@ -19,9 +19,11 @@ from blockqueue.api.queue import BlockQueue
 from blockqueue.api.v1._objects import content
 from blockqueue.api.v1._pages import Cursors, read_limit
 from blockqueue.storage import (
+    Body,
     DeliveryStatus,
     DeliveryView,
     Envelope,
+    Schedule,
     SubscriberSummary,
     Summary,
     TopicSummary,
@@ -33,6 +35,7 @@ from ._answers import give, is_known
 _ROWS = 50
 _PREVIEW_CHARS = 200
 _DELIVERIES_MAX = 1_000
+_RUNS = 10
 # The number of commits may fail to tell of one: that of a process which was killed right
 # after it. So nothing is taken to be unchanged for longer than this.
 _UNCHANGED_MS = 10_000
@@ -40,6 +43,7 @@ _UNCHANGED_MS = 10_000
 _encode = msgspec.json.Encoder().encode
 _asdict = msgspec.structs.asdict
 _cursors = Cursors("u", int, int, int)
+_schedule_cursors = Cursors("us", str, int)
 
 
 class ViewResource:
@@ -136,14 +140,9 @@ def subscriber(
 
 
 def _delivery(found: DeliveryView) -> dict[str, Any]:
-    body = found.body.payload if isinstance(found.body, Envelope) else found.body
-    is_text = isinstance(body, str)
-    if isinstance(body, bytes):
-        body = body[: 4 * _PREVIEW_CHARS].decode(errors="replace")
     return {
         "id": found.message_id,
-        "preview": None if body is None else body[:_PREVIEW_CHARS],
-        "is_text": is_text,
+        **_preview(found.body),
         "state": found.state.name.lower(),
         "delivery_count": found.delivery_count,
         "failure_count": found.failure_count,
@@ -153,6 +152,46 @@ def _delivery(found: DeliveryView) -> dict[str, Any]:
         "lease_expires_ms": found.lease_expires_ms,
         "receipt_token": found.receipt_token,
         "reason": found.reason,
+    }
+
+
+def _preview(body: Body | None) -> dict[str, Any]:
+    """Return how a payload begins; None: its block is damaged."""
+    payload = body.payload if isinstance(body, Envelope) else body
+    is_text = isinstance(payload, str)
+    if isinstance(payload, bytes):
+        payload = payload[: 4 * _PREVIEW_CHARS].decode(errors="replace")
+    return {"preview": None if payload is None else payload[:_PREVIEW_CHARS], "is_text": is_text}
+
+
+def schedules(queue: BlockQueue, req: falcon.Request, topic: str) -> dict[str, Any]:
+    """GET /ui/api/topics/{topic}/schedules: some of them; the last runs of those in ``open``."""
+    limit = read_limit(req.get_param("limit"), _ROWS)
+    after = _schedule_cursors.read(req.get_param("cursor"))
+    opened = req.get_param("open", default="").split(",")
+    of_topic = queue.schedules(topic)
+    page = of_topic.page(limit, after)
+    items = [_schedule(each) for each in page.items]
+    for item in items:
+        if item["id"] in opened:
+            runs = of_topic.run_page(item["id"], _RUNS)
+            item["runs"] = [_asdict(each) for each in runs.items]
+    return {
+        "topic_paused": bool(queue.topic(topic).paused),
+        "items": items,
+        "next_cursor": _schedule_cursors.write(page.after) or None,
+    }
+
+
+def _schedule(found: Schedule) -> dict[str, Any]:
+    return {
+        "id": found.uid,
+        "name": found.name,
+        "cron": found.cron,
+        "timezone": found.timezone,
+        "paused": found.paused,
+        "next_run_ms": found.next_run_ms,
+        **_preview(found.body),
     }
 
 

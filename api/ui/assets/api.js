@@ -86,8 +86,7 @@ export class Look {
     const response = await send("GET", where, { headers, signal });
     if (response.status !== 304) {
       if (!response.ok) throw await refusal(response);
-      const data = await response.json();
-      this.#data = where.startsWith("/v1") ? data.data : data;
+      this.#data = await response.json();
       this.#etag = response.headers.get("ETag");
       this.#where = where;
     }

@@ -4,15 +4,15 @@ import { ask, path, query } from "./api.js";
 import { h } from "./dom.js";
 import { openDialog } from "./dialog.js";
 import { messageLink, topicLink } from "./links.js";
+import { time } from "./format.js";
 import { notice } from "./notices.js";
 import { badge, button, head, loading, mark, moment, name, table } from "./parts.js";
+import { preview } from "./subscriber.js";
 import { topicTabs, topicTitle, tried } from "./topic.js";
-
-const RUNS = 10;
 
 export class Schedules {
   #cursors = [""];
-  #runs = new Map();
+  #open = new Set();
 
   constructor(app, topic) {
     this.app = app;
@@ -23,11 +23,8 @@ export class Schedules {
   }
 
   get path() {
-    return this.base + query({ limit: 50, cursor: this.#cursors.at(-1) });
-  }
-
-  took() {
-    for (const id of this.#runs.keys()) this.#load(id);
+    const asked = { limit: 50, cursor: this.#cursors.at(-1), open: [...this.#open].join(",") };
+    return path`/ui/api/topics/${this.topic}/schedules` + query(asked);
   }
 
   render(data, now) {
@@ -35,10 +32,10 @@ export class Schedules {
     const empty = "No schedules. One publishes its message again and again, as a cron expression says.";
     const page = this.#cursors.length;
     return [
-      topicTitle(this.app, this.topic),
+      topicTitle(this.app, this.topic, data?.topic_paused),
       topicTabs(this.topic, "schedules"),
       h("div", { class: "toolbar" }, button("New schedule", () => this.#create())),
-      data ? table("Schedules", heads, data.schedules.flatMap((each) => this.#row(each, now)), empty) : loading(),
+      data ? table("Schedules", heads, data.items.flatMap((each) => this.#row(each, now)), empty) : loading(),
       data && (page > 1 || data.next_cursor) && h(
         "nav",
         { class: "pager", "aria-label": "Pages of schedules" },
@@ -55,18 +52,17 @@ export class Schedules {
   }
 
   #row(each, now) {
-    const runs = this.#runs.get(each.id);
-    const next = Date.parse(each.next_run_at);
-    const toggle = button(runs ? "Hide runs" : "Runs", () => this.#toggle(each.id));
-    toggle.props["aria-expanded"] = String(Boolean(runs));
+    const open = this.#open.has(each.id);
+    const toggle = button(open ? "Hide runs" : "Runs", () => this.#toggle(each.id));
+    toggle.props["aria-expanded"] = String(open);
     return [
       h(
         "tr",
         { key: each.id },
         h("th", { scope: "row" }, name(each.name), mark(each.paused, "paused")),
         h("td", null, h("code", null, each.cron), " ", h("small", null, each.timezone)),
-        h("td", null, each.paused ? "–" : moment(next, now)),
-        h("td", { class: "preview" }, h("bdi", null, each.message.slice(0, 100) || h("em", null, "empty"))),
+        h("td", null, each.paused ? "–" : [time(each.next_run_ms), " (", moment(each.next_run_ms, now), ")"]),
+        h("td", { class: "preview" }, preview(each)),
         h(
           "td",
           { class: "row-actions" },
@@ -76,7 +72,7 @@ export class Schedules {
           button("Delete", () => this.#delete(each), "danger"),
         ),
       ),
-      runs && h("tr", { key: `runs of ${each.id}` }, h("td", { colspan: "5" }, runList(this.topic, runs, now))),
+      each.runs && open && h("tr", { key: `runs of ${each.id}` }, h("td", { colspan: "5" }, runList(this.topic, each.runs, now))),
     ];
   }
 
@@ -90,15 +86,9 @@ export class Schedules {
     this.app.refresh();
   }
 
-  async #toggle(id) {
-    if (this.#runs.delete(id)) this.app.draw();
-    else await tried(() => this.#load(id));
-  }
-
-  async #load(id) {
-    const { runs } = await ask("GET", this.base + path`/${id}/runs` + query({ limit: RUNS }));
-    this.#runs.set(id, runs);
-    this.app.draw();
+  #toggle(id) {
+    if (!this.#open.delete(id)) this.#open.add(id);
+    this.app.refresh();
   }
 
   #create() {
@@ -133,7 +123,7 @@ export class Schedules {
       danger: true,
       submit: async () => {
         await ask("DELETE", this.base + path`/${each.id}`);
-        this.#runs.delete(each.id);
+        this.#open.delete(each.id);
         notice(`Schedule ${each.name} was deleted.`);
         this.app.refresh();
       },
@@ -154,7 +144,7 @@ function runList(topic, runs, now) {
         { key: each.id },
         badge(each.status, KINDS[each.status]),
         " ",
-        moment(Date.parse(each.scheduled_for), now),
+        moment(each.scheduled_ms, now),
         each.message_id && [" ", h("a", { href: messageLink(topic, each.message_id) }, "its message")],
         each.error && h("bdi", { class: "quiet" }, ` ${each.error}`),
       ),

@@ -230,7 +230,8 @@ function waits(each, now) {
   return ["visible since ", moment(each.visible_ms, now)];
 }
 
-function preview(each) {
+/** How a payload begins. */
+export function preview(each) {
   if (each.preview === null) return h("em", null, "damaged");
   if (!each.is_text && UNPRINTABLE.test(each.preview)) return h("em", { class: "quiet" }, "binary");
   return h("bdi", null, each.preview || h("em", { class: "quiet" }, "empty"));
