@@ -93,7 +93,7 @@ export class Message {
         h("div", { class: "choice", role: "group", "aria-label": "Show as" }, ways.map((way) => h("button", { type: "button", "aria-pressed": String(way === as), onclick: choose(way) }, way))),
         button("Download", () => this.#download()),
       ),
-      h("pre", { class: "payload", tabindex: "0", "aria-label": `Payload as ${as}` }, shown || h("em", null, "empty")),
+      h("pre", { class: "payload", role: "region", tabindex: "0", "aria-label": `Payload as ${as}` }, shown || h("em", null, "empty")),
       cut && button("Show all of it", () => {
         this.#whole = true;
         this.app.draw();
