@@ -30,6 +30,10 @@ class App {
 
   start() {
     addEventListener("hashchange", () => this.#route(true));
+    document.querySelector(".skip").onclick = (event) => {
+      event.preventDefault(); // its address would be no view's
+      at("main").focus();
+    };
     this.#route(false);
   }
 
@@ -74,7 +78,6 @@ class App {
 
   #route(moved) {
     const here = location.hash;
-    if (here === "#main") return; // the link that skips the navigation
     const [pattern, View] = ROUTES.find(([each]) => each.test(here)) ?? ROUTES[0];
     let names;
     try {

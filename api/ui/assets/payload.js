@@ -1,6 +1,8 @@
 // A message's bytes in the ways that people read them: as JSON, as text, as numbers.
 
 const DEPTH_MAX = 40;
+// Short tokens deep inside become long lines, and a page has to hold them all.
+const LAID_CHARS_MAX = 8_388_608;
 
 /** Return `{bytes, text, json}` of a payload; text is null if it is none, json likewise. */
 export function readPayload({ text, base64 }) {
@@ -44,6 +46,7 @@ export function prettyJson(text) {
     } else if (token === ",") laid += token + newline();
     else if (token === ":") laid += ": ";
     else laid += token;
+    if (laid.length > LAID_CHARS_MAX) return null;
   }
   return laid;
 }
