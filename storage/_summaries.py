@@ -34,15 +34,17 @@ _TOTALS = """
     sum(leased) OVER (), sum(dead) OVER (), sum(taken) OVER ()"""
 _PAGE = " ORDER BY {order} LIMIT ? OFFSET ?"
 _TOPICS = f"""
-    WITH counted AS (SELECT topic_id, count(DISTINCT subscriber.id) AS subscribers, {_TALLY}
+    WITH counted AS (SELECT topic_id, count(DISTINCT subscriber.id) AS subscribers,
+        count(DISTINCT iif(subscriber.paused, subscriber.id, NULL)) AS paused_ones, {_TALLY}
         GROUP BY topic_id),
     found AS (SELECT {TOPIC}, coalesce(subscribers, 0) AS subscribers,
+        coalesce(paused_ones, 0) AS paused_ones,
         (SELECT coalesce(sum(end_seq), 0) FROM lane WHERE topic_id = topic.id) AS published,
         coalesce(pending, 0) AS pending, coalesce(waiting, 0) AS waiting,
         coalesce(leased, 0) AS leased, coalesce(dead, 0) AS dead, coalesce(taken, 0) AS taken
         FROM topic LEFT JOIN counted ON topic_id = topic.id
         WHERE deleted_ms IS NULL AND instr(lower(name), lower(?)) > 0)
-    SELECT {_TOTALS}, {TOPIC}, subscribers, {_COUNTS} FROM found"""
+    SELECT {_TOTALS}, {TOPIC}, subscribers, paused_ones, {_COUNTS} FROM found"""
 _OF_TOPIC = f"SELECT {SUBSCRIBER}, coalesce(sum(end_seq), 0) AS published, {_TALLY}"
 _SUBSCRIBERS = f"""
     WITH found AS ({_OF_TOPIC}
@@ -94,10 +96,14 @@ class Tally(msgspec.Struct, frozen=True):
 
 
 class TopicSummary(msgspec.Struct, frozen=True):
-    """A topic. ``published``: its messages, ever. ``oldest_ms``: of what is not done."""
+    """A topic, and how many subscribers it has; ``paused`` of them are paused themselves.
+
+    ``published``: its messages, ever. ``oldest_ms``: of what is not done, dead letters aside.
+    """
 
     topic: Topic
     subscribers: int
+    paused: int
     published: int
     tally: Tally
     oldest_ms: int | None
@@ -135,10 +141,11 @@ def topic_summaries(
     """
     offset, rows = _page(snapshot, _TOPICS, (_text(search),), order, offset, limit)
     oldest = _oldest_ms(snapshot, "subscriber.topic_id", [row[7] for row in rows])
-    items = [
-        TopicSummary(Topic(*row[7:12]), row[12], row[13], _tally(row[14:]), oldest.get(row[7]))
-        for row in rows
-    ]
+    items: list[TopicSummary] = []
+    for row in rows:
+        topic, (subscribers, paused, published), counts = Topic(*row[7:12]), row[12:15], row[15:]
+        oldest_ms = oldest.get(topic.id)
+        items.append(TopicSummary(topic, subscribers, paused, published, _tally(counts), oldest_ms))
     found, published, *tally = rows[0][:7] if rows else [0] * 7
     return Summary(items, offset, found, published, _tally(tally))
 

@@ -89,6 +89,7 @@ def check_topics(snapshot: Snapshot, topics: list[Topic]) -> None:
             assert each.oldest_ms == oldest_ms(topic, consumers)
             assert each.published == len(topic.messages)
             assert each.subscribers == len(consumers)
+            assert each.paused == sum(consumer.paused for consumer in consumers)
 
 
 def check_subscribers(snapshot: Snapshot, topic: Topic) -> None:

@@ -152,6 +152,7 @@ def test_a_commit_that_was_not_counted_is_seen_later(
 def test_topics_are_counted(client: falcon.testing.TestClient, queue: BlockQueue) -> None:
     """All of them, and some are listed: by name, or by what there is the most of."""
     queue.create_topic("orders", ["worker"])
+    queue.pause("cart", "audit")
     queue.publish_many("cart", ["one", "two"])
     queue.publish("orders", "three", delay=60)
     queue.claim("cart", "worker", limit=1)[0].nack(error="no")
@@ -162,6 +163,7 @@ def test_topics_are_counted(client: falcon.testing.TestClient, queue: BlockQueue
     }  # fmt: skip
     (cart,) = found["items"]
     assert (cart["name"], cart["pending"], cart["subscribers"]) == ("cart", 4, 2)
+    assert (cart["paused"], cart["paused_subscribers"]) == (False, 1)
     second = get(client, "/ui/api/topics?order=pending&limit=1&offset=1").json
     assert [each["name"] for each in second["items"]] == ["orders"]
     assert second["total"] == found["total"]

@@ -86,6 +86,7 @@ def _topic(found: TopicSummary) -> dict[str, Any]:
         "name": found.topic.name,
         "paused": bool(found.topic.paused),
         "subscribers": found.subscribers,
+        "paused_subscribers": found.paused,
         "published": found.published,
         "oldest_ms": found.oldest_ms,
         **_asdict(found.tally),

@@ -11,7 +11,7 @@ export const name = (text) => h("bdi", { class: "name" }, text);
 export const badge = (text, kind = text) => h("span", { class: `badge ${kind}` }, text);
 
 /** A badge after a name, if it `is` so; apart from it for who hears or copies it. */
-export const mark = (is, text, kind) => is && h("span", null, " ", badge(text, kind));
+export const mark = (is, text, kind) => (is ? h("span", null, " ", badge(text, kind)) : null);
 
 /** A count that only matters if it is not zero. */
 export function count(value, kind = "") {

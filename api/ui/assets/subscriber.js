@@ -129,7 +129,7 @@ export class Subscriber {
       "nav",
       { class: "pager", "aria-label": "Pages of messages" },
       h("span", null, items.length ? `Page ${page}, the newest first` : `Page ${page} has nothing any more`),
-      button("Previous", go(() => page > 1 && this.#cursors.pop())),
+      h("button", { type: "button", disabled: page === 1, onclick: go(() => this.#cursors.pop()) }, "Previous"),
       h("button", { type: "button", disabled: !next, onclick: go(() => this.#cursors.push(next)) }, "Next"),
     );
   }

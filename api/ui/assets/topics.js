@@ -8,7 +8,7 @@ import { chart } from "./chart.js";
 import { topicLink } from "./links.js";
 import { notice } from "./notices.js";
 import { age, button, count, head, List, loading, mark, name, table, tiles } from "./parts.js";
-import { rate } from "./format.js";
+import { number, rate } from "./format.js";
 import { optionFields, optionsOf } from "./options.js";
 
 export class Topics {
@@ -94,7 +94,7 @@ function row(each, now) {
     "tr",
     { key },
     h("th", { scope: "row" }, h("a", { href: topicLink(each.name) }, name(each.name)), mark(each.paused, "paused")),
-    h("td", { class: "number" }, count(each.subscribers)),
+    h("td", { class: "number" }, mark(each.paused_subscribers, `${number(each.paused_subscribers)} paused`, "paused"), " ", count(each.subscribers)),
     h("td", { class: "number" }, count(each.pending, "pending")),
     h("td", { class: "number" }, count(each.leased, "leased")),
     h("td", { class: "number" }, count(each.dead, "dead")),
