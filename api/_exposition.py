@@ -1,8 +1,4 @@
-"""Metrics in the text format of Prometheus, version 0.0.4.
-
-By hand, as it is short: 6,000 samples take 9 ms, and 150 ms by the library ``prometheus-client``,
-which would hold up everybody else. The tests read it with that library.
-"""
+"""A queue's metrics as Prometheus reads them."""
 
 from __future__ import annotations
 
@@ -10,10 +6,8 @@ from collections.abc import Callable, Iterator
 
 from blockqueue.storage import SubscriberNumbers, meters
 
-from ._metrics import Metrics, escaped, sample
-
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_PREFIX = "blockqueue_"
+from ._metrics import Metrics
+from ._samples import PREFIX, escaped, head, histogram, sample
 
 #: What is told of each subscriber: name, meaning, number.
 _OF_SUBSCRIBERS: tuple[tuple[str, str, Callable[[SubscriberNumbers], float]], ...] = (
@@ -90,18 +84,18 @@ def render(metrics: Metrics) -> str:
 def _lines(metrics: Metrics) -> Iterator[str]:
     named = [_labels(topic=each.topic, subscriber=each.subscriber) for each in metrics.subscribers]
     for name, text, number in _OF_SUBSCRIBERS:
-        yield _head(name, "gauge", text)
-        full = _PREFIX + name
+        yield head(name, "gauge", text)
+        full = PREFIX + name
         for labels, each in zip(named, metrics.subscribers, strict=True):
             yield f"{full}{labels} {number(each)}\n"
     name = "topic_published_messages_total"
-    yield _head(name, "counter", HELP[name])
+    yield head(name, "counter", HELP[name])
     for topic, count in metrics.published.items():
-        yield f"{_PREFIX}{name}{_labels(topic=topic)} {count}\n"
+        yield f"{PREFIX}{name}{_labels(topic=topic)} {count}\n"
     yield from _meters(metrics)
     for name in sorted(metrics.gauges):
-        yield _head(name, "gauge", HELP[name])
-        yield f"{_PREFIX}{name} {metrics.gauges[name]}\n"
+        yield head(name, "gauge", HELP[name])
+        yield f"{PREFIX}{name} {metrics.gauges[name]}\n"
 
 
 def _meters(metrics: Metrics) -> Iterator[str]:
@@ -111,21 +105,13 @@ def _meters(metrics: Metrics) -> Iterator[str]:
         if key in metrics.gauges:
             continue
         if name != told:
-            yield _head(name, "histogram" if meter.bounds else "counter", HELP[name])
+            yield head(name, "histogram" if meter.bounds else "counter", HELP[name])
             told = name
         if not meter.bounds:
-            yield f"{_PREFIX}{key} {metrics.counts[key]}\n"
+            yield f"{PREFIX}{key} {metrics.counts[key]}\n"
             continue
-        timing = metrics.timings[key]
-        for bound, count in (*timing.buckets.items(), ("+Inf", timing.count)):
-            labels = (*meter.labels, ("le", str(bound)))
-            yield f"{_PREFIX}{sample(name + '_bucket', labels)} {count}\n"
-        yield f"{_PREFIX}{sample(name + '_sum', meter.labels)} {timing.total!r}\n"
-        yield f"{_PREFIX}{sample(name + '_count', meter.labels)} {timing.count}\n"
-
-
-def _head(name: str, kind: str, text: str) -> str:
-    return f"# HELP {_PREFIX}{name} {text}\n# TYPE {_PREFIX}{name} {kind}\n"
+        for each, number in histogram(name, meter.labels, metrics.timings[key]):
+            yield f"{PREFIX}{each} {number}\n"
 
 
 def _labels(**labels: str) -> str:

@@ -11,25 +11,10 @@ from blockqueue import storage
 from blockqueue.actors import System
 from blockqueue.storage import SubscriberNumbers, meters
 
+from ._samples import Timing, sample
+
 # After so long something that should have been done is taken to be stuck.
 _LATE_S = 5.0
-
-
-class Timing(msgspec.Struct, frozen=True):
-    """How long something took, or how much it was, over all times.
-
-    ``buckets`` tells how often it was at most so much, for rising bounds; ``count`` is how
-    often it was at all, and ``total`` all of it together. In seconds, or in messages.
-    """
-
-    count: int
-    total: float
-    buckets: dict[float, int]
-
-    @property
-    def mean(self) -> float:
-        """The average; 0 if there was none."""
-        return self.total / self.count if self.count else 0.0
 
 
 class Metrics(msgspec.Struct, frozen=True):
@@ -72,17 +57,6 @@ def metrics_of(system: System) -> Metrics:
     gauges["scheduler_healthy"] = float(seen.schedule_lag_s < _LATE_S)
     gauges |= _health(system) | _sizes(system.store.path)
     return Metrics(seen.subscribers, seen.published, counts, timings, gauges)
-
-
-def sample(name: str, labels: tuple[tuple[str, str], ...]) -> str:
-    """Return a sample's name as Prometheus writes it."""
-    told = ",".join(f'{label}="{escaped(value)}"' for label, value in labels)
-    return f"{name}{{{told}}}" if told else name
-
-
-def escaped(text: str) -> str:
-    """Return a label's value as it stands between quotes."""
-    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
 def _timing(meter: meters.Meter, row: list[int]) -> Timing:

@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 
 import falcon
 
-from ._exposition import CONTENT_TYPE, render
+from ._exposition import render
 from ._needs import OBSERVE, Needs
+from ._samples import CONTENT_TYPE
 from .queue import BlockQueue
 
 

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,7 @@ from ._cli_source import SUBSCRIBER, TOPIC, Source, source_options
 
 if TYPE_CHECKING:
     from blockqueue.otel import Tracing
+    from blockqueue.worker import Worker
 
 
 @click.command()
@@ -43,6 +45,11 @@ if TYPE_CHECKING:
     help="How long SIGTERM lets running jobs go on.",
 )
 @click.option(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    help="Tell Prometheus at this port of 127.0.0.1 what the worker has done.",
+)
+@click.option(
     "--otel", is_flag=True, help="Make OpenTelemetry's spans, for the SDK that the process has."
 )
 @source_options
@@ -56,6 +63,7 @@ def work(
     lease: str,
     timeout: str | None,
     drain: str,
+    metrics_port: int | None,
     otel: bool,
 ) -> None:
     """Let a function do the jobs of a subscriber until SIGTERM or Ctrl-C.
@@ -79,9 +87,24 @@ def work(
             timeout=timeout,
             drain=drain,
         )
-        click.echo(f"blockqueue works on {topic}/{subscriber} with {handler}")
-        sys.stdout.flush()
-        worker.run()
+        with _telling(worker, metrics_port):
+            click.echo(f"blockqueue works on {topic}/{subscriber} with {handler}")
+            sys.stdout.flush()
+            worker.run()
+
+
+def _telling(worker: Worker, port: int | None) -> AbstractContextManager[object]:
+    """Serve the worker's metrics, if that is asked for."""
+    if port is None:
+        return nullcontext()
+    from ._metrics_port import MetricsPort
+
+    try:
+        return MetricsPort(port, worker.exposition)
+    except OSError as error:
+        raise click.ClickException(
+            f"cannot listen on 127.0.0.1:{port}: {error.strerror}"
+        ) from error
 
 
 def _tracing() -> Tracing:

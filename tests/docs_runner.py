@@ -162,7 +162,8 @@ class Runner:
     def __init__(self, page: Path, folder: Path) -> None:
         self._name = page.name
         self._folder = folder
-        self._port = str(unused_port())
+        #: The ports that the pages print, and those that are used here instead.
+        self._ports = {port: str(unused_port()) for port in ("8080", "9101")}
         self._parts = parts_of(page.read_text())
         self._environment = _environment(folder)
         self._running: list[Background] = []
@@ -229,10 +230,12 @@ class Runner:
             check_text(printed, expected, where)
 
     def _local(self, text: str) -> str:
-        return text.replace("8080", self._port)
+        for printed, ours in self._ports.items():
+            text = text.replace(printed, ours)
+        return text
 
     def _serve(self) -> str:
-        return f"blockqueue serve --port {self._port}"
+        return f"blockqueue serve --port {self._ports['8080']}"
 
     def _shell(self, script: str, where: str) -> str:
         """Run it and return what it printed, errors too. Raises PageFailed."""

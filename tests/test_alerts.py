@@ -137,7 +137,7 @@ def test_prometheus_takes_its_configuration(promtool: str) -> None:
     """That which the documentation leads to, with the rules beside it."""
     done = run(promtool, OPS, "check", "config", "--syntax-only", "prometheus.yml")
     assert done.returncode == 0, done.stderr
-    (scraped,) = yaml.safe_load((OPS / "prometheus.yml").read_text())["scrape_configs"]
+    scraped, _ = yaml.safe_load((OPS / "prometheus.yml").read_text())["scrape_configs"]
     assert f'job="{scraped["job_name"]}"' in next(
         rule["expr"] for rule in RULES if rule["alert"] == "BlockQueueDown"
     )

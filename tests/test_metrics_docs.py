@@ -13,7 +13,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from blockqueue import BlockQueue
+from blockqueue import BlockQueue, Worker
 from blockqueue.api._exposition import render
 
 from .promtool import promtool, run
@@ -34,7 +34,7 @@ _PROMETHEUS = {"job", "instance", "le"}
 
 
 class Told:
-    """What an answer of /metrics has: types, and labels with their values, by name."""
+    """What a queue and a worker tell: types, and labels with their values, by name."""
 
     def __init__(self, text: str) -> None:
         self.types: dict[str, str] = {}
@@ -57,7 +57,9 @@ class Told:
 def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
     with BlockQueue(tmp_path_factory.mktemp("told") / "queue.db") as queue:
         queue.create_topic("orders", ["mail"])
-        return Told(render(queue.metrics()))
+        worker = Worker(queue, "orders", "mail", print)
+        with worker:
+            return Told(render(queue.metrics()) + worker.exposition())
 
 
 def dashboard() -> Any:
@@ -78,7 +80,7 @@ def test_the_page_has_all_metrics_and_no_others(told: Told) -> None:
         assert name not in types, name
         types[name] = row["type"]
         labels[name] = {}
-        for part in filter(None, re.split(r"; |, (?=`subscriber`)", row["labels"].strip())):
+        for part in filter(None, row["labels"].strip().split("; ")):
             label, *values = re.findall(r"`(\w+)`", part)
             labels[name][label] = set(values) or {""}
 

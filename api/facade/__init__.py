@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from blockqueue.api._delivery import Delivery
     from blockqueue.api._durations import Duration
     from blockqueue.api._message import Message
-    from blockqueue.api._metrics import Metrics, Timing
+    from blockqueue.api._metrics import Metrics
     from blockqueue.api._options import Subscriber
     from blockqueue.api._receipts import Receipt, Receipts
+    from blockqueue.api._samples import Timing
     from blockqueue.api._schedule_spec import ScheduleSpec
     from blockqueue.api._schedules import Schedules
     from blockqueue.api._tokens import Tokens
@@ -92,7 +93,7 @@ _API = {
     "ScheduleSpec": "_schedule_spec",
     "Schedules": "_schedules",
     "Subscriber": "_options",
-    "Timing": "_metrics",
+    "Timing": "_samples",
     "Tokens": "_tokens",
     "Transaction": "_transaction",
 }

@@ -62,6 +62,7 @@ class Handling:
         return ACKED if run.take() else None
 
     def _failed(self, run: Run, error: BaseException) -> Outcome | None:
+        run.result = "cancel_requested" if isinstance(error, Cancel) else "error"
         if not run.take():
             if not isinstance(error, Cancel | RetryAfter) and error is not run.cause:
                 logger.warning(

@@ -89,6 +89,7 @@ class Heart:
             lost = error.lost if isinstance(error, LeaseLost) else ()
             for run in runs:
                 if not lost or run.held.id in lost:
+                    self._counts.add("heartbeats_lost")
                     self._lose(run, error)
                 else:
                     self._extended(run, missing_ms)

@@ -41,6 +41,7 @@ class Run:
         "held",
         "interrupt",
         "place",
+        "result",
         "timed_out",
     )
 
@@ -53,6 +54,8 @@ class Run:
         self.beat_due_s = beat_due_s
         #: When its handler was called.
         self.begun_s: float | None = None
+        #: How its handler has ended, see RESULTS.
+        self.result = "ok"
         #: Why its handler should end, once it should.
         self.cause: BaseException | None = None
         #: Ends its handler from outside, if that is possible.

@@ -76,6 +76,7 @@ class Settler:
             done = self._slots.take_done(self._wait_s(), until_closed=not self._retries)
             if done:
                 self._settle_all(done)
+                self._slots.durations.sort()
             self._retry()
             if not done and not self._retries and self._ending.is_set():
                 return

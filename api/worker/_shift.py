@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from blockqueue.api._log_context import busy_with
+from blockqueue.api._samples import Timing
 from blockqueue.storage import (
     BlockQueueError,
     Paused,
@@ -82,8 +83,11 @@ class Shift:
 
     @property
     def stats(self) -> WorkerStats:
-        active, hung = self._slots.counts()
-        return self._counts.stats(active, hung)
+        return self._slots.stats(self._counts)
+
+    @property
+    def durations(self) -> dict[str, Timing]:
+        return self._slots.durations.timings()
 
     def start(self) -> None:
         self._settler.start()

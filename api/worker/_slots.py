@@ -11,6 +11,7 @@ from typing import NamedTuple
 from ._outcomes import Outcome
 from ._run import Run
 from ._settings import Settings
+from ._stats import Counts, Durations, WorkerStats
 
 # With every slot taken, the next claim waits until half of them are free, or so long.
 _LINGER_S = 0.001
@@ -40,6 +41,7 @@ class Slots:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.durations = Durations()
         self._lock = threading.Lock()  # guards all below
         self._changed = threading.Condition(self._lock)  # the claimer waits for it
         self._finished = threading.Condition(self._lock)  # and for this one who settles
@@ -152,10 +154,12 @@ class Slots:
         if outcome is not None:
             self._done.append(Done(run, outcome))
             self._unsettled += 1
+        took_s = time.monotonic() - (run.begun_s or 0)
+        self.durations.note(run.result, took_s)
         known = run in self._active
         if known:
             self._active.remove(run)
-            self._mean_s += _WEIGHT * (time.monotonic() - (run.begun_s or 0) - self._mean_s)
+            self._mean_s += _WEIGHT * (took_s - self._mean_s)
         else:
             self._hung.discard(run)
         self._wake()
@@ -215,10 +219,12 @@ class Slots:
         with self._lock:
             return list(self._active)
 
-    def counts(self) -> tuple[int, int]:
-        """Return how many are active, and how many hang."""
+    def stats(self, counts: Counts) -> WorkerStats:
+        """Return the counts, and how it is here now."""
         with self._lock:
-            return len(self._active), len(self._hung)
+            active, hung = len(self._active), len(self._hung)
+            running = active - len(self._waiting) + hung
+            return counts.stats(active=active, running=running, hung=hung)
 
     def close(self) -> None:
         """Let the threads end when nothing is left."""

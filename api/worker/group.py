@@ -8,6 +8,7 @@ from typing import Self
 
 from blockqueue.storage import ValidationError
 
+from ._exposition import exposition
 from ._signals import Signals
 from .worker import Worker
 
@@ -81,3 +82,7 @@ class WorkerGroup:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
+
+    def exposition(self) -> str:
+        """Return what all have done, as Prometheus reads it; see ``Worker.exposition``."""
+        return exposition(self.workers)

@@ -8,14 +8,16 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from blockqueue.api._durations import Duration
+from blockqueue.api._samples import Timing
 from blockqueue.storage import BlockQueueError, Unavailable, ValidationError
 
+from ._exposition import exposition
 from ._payload import Arguments
 from ._settings import checked
 from ._shift import Shift
 from ._signals import Signals
 from ._source import Source
-from ._stats import WorkerStats
+from ._stats import Durations, WorkerStats
 
 H = TypeVar("H", bound=Callable[..., Any])
 
@@ -195,3 +197,15 @@ class Worker:
     def stats(self) -> WorkerStats:
         """What it has done so far."""
         return WorkerStats() if self._shift is None else self._shift.stats
+
+    @property
+    def durations(self) -> dict[str, Timing]:
+        """How long its handlers took, by how they ended: "ok", "error", "cancel_requested"."""
+        return Durations().timings() if self._shift is None else self._shift.durations
+
+    def exposition(self) -> str:
+        """Return both as Prometheus reads it, in its text format 0.0.4.
+
+        For a route of your own; ``blockqueue work --metrics-port`` has one.
+        """
+        return exposition([self])
