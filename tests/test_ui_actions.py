@@ -76,6 +76,7 @@ def test_a_topic_is_deleted_by_who_types_its_name(
     assert topic not in queue.topics()
 
 
+@pytest.mark.slow
 def test_subscribers_are_added(page: Browser, queue: BlockQueue, topic: str) -> None:
     page.open(f"#/topics/{topic}")
     page.click("button", "Add subscribers")
@@ -88,6 +89,7 @@ def test_subscribers_are_added(page: Browser, queue: BlockQueue, topic: str) -> 
     assert added["b"].subscriber.visibility_ms == 90_000
 
 
+@pytest.mark.slow
 def test_a_subscriber_is_deleted(page: Browser, queue: BlockQueue, topic: str) -> None:
     open_worker(page, topic)
     page.click(".title button", "Delete")
@@ -118,6 +120,7 @@ def test_a_test_message_is_published(page: Browser, queue: BlockQueue, topic: st
     assert status.body == Envelope("hello", given, "c-9")
 
 
+@pytest.mark.slow
 def test_what_is_no_header_is_not_published(page: Browser, queue: BlockQueue, topic: str) -> None:
     page.open(f"#/topics/{topic}")
     page.click("button", "Publish")
@@ -136,6 +139,7 @@ def test_one_dead_letter_is_replayed(page: Browser, queue: BlockQueue, topic: st
     assert [each.message_id for each in active(queue, topic)] == [first]
 
 
+@pytest.mark.slow
 def test_a_page_of_dead_letters_is_replayed(page: Browser, queue: BlockQueue, topic: str) -> None:
     """Those that are seen, and no others."""
     die(queue, topic, 52)
@@ -148,6 +152,7 @@ def test_a_page_of_dead_letters_is_replayed(page: Browser, queue: BlockQueue, to
     assert (deaths(queue, topic), len(active(queue, topic))) == (2, 50)
 
 
+@pytest.mark.slow
 def test_all_dead_letters_are_replayed(page: Browser, queue: BlockQueue, topic: str) -> None:
     """More than a page, more than a request takes, after a question."""
     for _ in range(3):
@@ -174,6 +179,7 @@ def test_a_message_is_cancelled_for_one(page: Browser, queue: BlockQueue, topic:
     assert states == {"worker": State.CANCELLED, "other": State.PENDING}
 
 
+@pytest.mark.slow
 def test_a_message_is_cancelled_for_all(page: Browser, queue: BlockQueue, topic: str) -> None:
     queue.add_subscribers(topic, ["other"])
     id = queue.publish(topic, "never mind").id
@@ -216,6 +222,7 @@ def test_a_topic_is_paused_and_resumed(page: Browser, queue: BlockQueue, topic: 
     assert len(queue.claim(topic, "worker")) == 1
 
 
+@pytest.mark.slow
 def test_a_subscriber_is_paused_and_resumed(page: Browser, queue: BlockQueue, topic: str) -> None:
     queue.publish(topic, "hello")
     open_worker(page, topic)
@@ -231,6 +238,7 @@ def test_a_subscriber_is_paused_and_resumed(page: Browser, queue: BlockQueue, to
     assert len(queue.claim(topic, "worker")) == 1
 
 
+@pytest.mark.slow
 def test_a_schedule_is_created_and_deleted(page: Browser, queue: BlockQueue, topic: str) -> None:
     page.open(f"#/topics/{topic}/schedules")
     page.click("button", "New schedule")

@@ -67,6 +67,7 @@ def test_a_revoked_token_is_asked_for_again(wary: Browser, guarded: Dashboard) -
     assert not wary.rows
 
 
+@pytest.mark.slow
 def test_a_token_for_one_topic_opens_that_one(wary: Browser, guarded: Dashboard) -> None:
     wary.open(token=secret(guarded, "one", "observe:cart"))
 
@@ -106,6 +107,7 @@ def test_a_topic_deleted_under_an_open_view(page: Browser, queue: BlockQueue) ->
     page.one("h1", "cart")
 
 
+@pytest.mark.slow
 def test_what_was_never_there(page: Browser, queue: BlockQueue) -> None:
     """Each address that names nothing says so; one that is no view shows the topics."""
     queue.create_topic("here", ["worker"])
