@@ -41,7 +41,7 @@ def violations(page: Browser) -> list[str]:
     """Return what axe-core finds wrong with the page as it is now."""
 
     found: dict[str, Any] = Axe().run(page.driver)
-    assert len(found["passes"]) > 10
+    assert [rule for rule in found["incomplete"] if not rule["nodes"]] == []  # it gave up
     return [
         f"{rule['id']}: {rule['help']}: {node['target']}"
         for rule in found["violations"]
