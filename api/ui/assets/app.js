@@ -3,6 +3,7 @@
 import { ApiError, hasToken, Look, setToken } from "./api.js";
 import { h, render } from "./dom.js";
 import { Message } from "./message.js";
+import { notice } from "./notices.js";
 import { button, name } from "./parts.js";
 import { Poll } from "./poll.js";
 import { Schedules } from "./schedules.js";
@@ -34,6 +35,9 @@ class App {
       event.preventDefault(); // its address would be no view's
       at("main").focus();
     };
+    addEventListener("unhandledrejection", ({ reason }) => {
+      notice(`This page has met a fault of its own: ${reason}. Load it anew.`, "bad");
+    });
     this.#route(false);
   }
 

@@ -8,7 +8,8 @@ let numbers = 0;
  * Ask, and do something with the answer.
  *
  * `fields`: `{name, label, kind, hint, value, required, options, …}`, each a row of the form.
- * `submit(values)` may fail: its error is shown, and the dialog stays.
+ * `submit(values, dialog)` may fail: its error is shown, and the dialog stays. What takes long
+ * looks whether the dialog is still open.
  */
 export function openDialog({ title, text, fields = [], action, danger = false, submit }) {
   const dialog = document.createElement("dialog");
@@ -40,7 +41,7 @@ export function openDialog({ title, text, fields = [], action, danger = false, s
     [busy, error] = [true, null];
     draw();
     try {
-      await submit(values);
+      await submit(values, dialog);
       dialog.close();
     } catch (failure) {
       error = failure.message;

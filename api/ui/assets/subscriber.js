@@ -177,9 +177,9 @@ export class Subscriber {
   #replayAll(dead) {
     openDialog({
       title: `Replay all ${number(dead)}?`,
-      text: "They become visible at once, with their counts at zero.",
+      text: `They become visible at once, with their counts at zero.${dead > REPLAY_LIMIT ? " Cancel stops after the next thousand." : ""}`,
       action: "Replay all",
-      submit: async () => {
+      submit: async (_, dialog) => {
         const look = new Look();
         let [count, cursor] = [0, ""];
         do {
@@ -187,7 +187,7 @@ export class Subscriber {
           const { data } = await look.at(this.#listed(cursor, REPLAY_LIMIT));
           count += await this.#replayed(data.items.map((each) => each.id));
           cursor = data.next_cursor;
-        } while (cursor);
+        } while (cursor && dialog.open);
         notice(replayed(count));
         this.app.refresh();
       },
