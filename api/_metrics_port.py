@@ -16,8 +16,8 @@ from ._samples import CONTENT_TYPE
 logger = logging.getLogger("blockqueue.worker")
 
 _HOST = "127.0.0.1"
-# One is answered after the other, so none may take long.
-_TIMEOUT_S = 2.0
+# One is answered after the other, so none may keep silent for long.
+_SILENT_S = 2.0
 
 
 class _Server(socketserver.TCPServer):
@@ -35,7 +35,10 @@ class _Server(socketserver.TCPServer):
 
 
 class _Answer(BaseHTTPRequestHandler):
-    timeout = _TIMEOUT_S
+    timeout = _SILENT_S
+    # Not the versions of this program and of Python.
+    server_version = "blockqueue"
+    sys_version = ""
     server: _Server
 
     def do_GET(self) -> None:

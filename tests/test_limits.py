@@ -12,7 +12,15 @@ import pytest
 
 from blockqueue import BlockQueue, Subscriber
 from blockqueue.actors import BYTES_MAX, MESSAGES_MAX, _restarts, _writer
-from blockqueue.api import _keys, _listener, _nesting, _supervisor, cli_serve, server
+from blockqueue.api import (
+    _keys,
+    _listener,
+    _metrics_port,
+    _nesting,
+    _supervisor,
+    cli_serve,
+    server,
+)
 from blockqueue.api._patience import Patience
 from blockqueue.api.cli_serve import serve
 from blockqueue.storage import (
@@ -132,6 +140,7 @@ LIMITS: Mapping[str, str] = {
     "how long a process believes what it knows of a token": seconds(_keys._BELIEVED_S),
     "what a token may do, as a process remembers it": count(_keys._REMEMBERED_MAX),
     "jobs that a `Worker` does at a time": count(_settings.CONCURRENCY_MAX),
+    "how long a scraper at `--metrics-port` may be silent": seconds(_metrics_port._SILENT_S),
 }
 
 

@@ -206,6 +206,7 @@ def scrape(port: int, path: str = "/metrics") -> tuple[int, str]:
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
+        assert answer.headers["Server"].strip() == "blockqueue"  # of what version is not said
         return answer.status, answer.read().decode()
     finally:
         connection.close()
