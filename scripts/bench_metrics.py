@@ -8,7 +8,6 @@ from http.client import HTTPConnection
 
 import apsw
 import bench_server
-import psutil
 from bench_figures import Bench, Figure, median
 
 from blockqueue import BlockQueue
@@ -24,7 +23,7 @@ def metrics(bench: Bench) -> list[Figure]:
     spent_ms: list[float] = []
     with bench_server.ours(path, workers=_WORKERS) as served:
         for _ in range(bench.sizes.rounds):
-            _kill_one(served.process)
+            _kill_one(served)
             started = time.perf_counter()
             text = _scrape(served.port)
             spent_ms.append((time.perf_counter() - started) * 1000)
@@ -50,13 +49,14 @@ def _fill(path: str, topics: int) -> None:
                 second.nack(error="no")
 
 
-def _kill_one(parent: psutil.Process) -> None:
+def _kill_one(served: bench_server.Served) -> None:
+    """Kill the oldest worker, once the one that was killed before has a successor at work."""
     deadline = time.monotonic() + _DEAD_S_MAX
-    while len(living := parent.children()) < _WORKERS:  # the one before is replaced first
+    while f"\nblockqueue_processes {_WORKERS}\n" not in _scrape(served.port):
         if time.monotonic() > deadline:
             raise TimeoutError("a killed worker was not replaced")
         time.sleep(0.05)
-    living[0].kill()
+    served.process.children()[0].kill()
 
 
 def _scrape(port: int) -> str:
