@@ -15,7 +15,8 @@ export function note(key, at, counters) {
   const samples = known.get(key) ?? [];
   known.delete(key);
   known.set(key, samples); // the one that was noted the longest ago comes first
-  if (samples.length && at <= samples.at(-1).at) samples.length = 0; // the clock was set
+  if (at < samples.at(-1)?.at) samples.length = 0; // the clock was set
+  if (at === samples.at(-1)?.at) samples.pop(); // two views have asked at once
   samples.push({ at, ...counters });
   while (samples[0].at < at - WINDOW_MS) samples.shift();
   if (known.size > SERIES_MAX) known.delete(known.keys().next().value);
