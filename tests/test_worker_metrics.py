@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -153,6 +154,43 @@ def test_a_heartbeat_that_finds_no_lease_is_counted(queue: BlockQueue) -> None:
         eventually(lambda: jobs(worker.exposition())[3] == 1)
         eventually(lambda: worker.durations["error"].count == 1)
     assert read(worker.exposition())["heartbeat_total", "cart", "counter", "lease_lost"] == 1
+
+
+class Overtaken(BlockQueue):
+    """A queue that hears of the first heartbeat only when the job is done."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.acked = threading.Event()
+        #: Set by the heartbeats of the first job, and of the second one.
+        self.first, self.second = threading.Event(), threading.Event()
+
+    def ack(self, *arguments: Any, **options: Any) -> None:
+        super().ack(*arguments, **options)
+        self.acked.set()
+
+    def extend(self, *arguments: Any, **options: Any) -> None:
+        if self.first.is_set():
+            self.second.set()
+            return
+        self.first.set()
+        assert self.acked.wait(WAIT_S)
+        super().extend(*arguments, **options)
+
+
+def test_a_heartbeat_that_the_handler_has_overtaken_is_no_loss(tmp_path: Path) -> None:
+    """It ended, and its job was acked, while the heartbeat was on its way."""
+    with Overtaken(tmp_path / "queue.db") as queue:
+        queue.create_topic("cart", ["counter"])
+        queue.publish_many("cart", ["first", "second"])
+
+        def wait(text: str) -> None:
+            # The second heartbeat comes when what has come of the first one was noted.
+            assert {"first": queue.first, "second": queue.second}[text].wait(WAIT_S)
+
+        with Worker(queue, "cart", "counter", wait, heartbeat="10ms") as worker:
+            eventually(lambda: jobs(worker.exposition()) == [2, 0, 0, 0, 0])
+    assert (worker.stats.heartbeats_lost, worker.stats.lease_lost) == (0, 0)
 
 
 def test_workers_of_one_subscriber_are_told_as_one(queue: BlockQueue) -> None:

@@ -89,8 +89,8 @@ class Heart:
             lost = error.lost if isinstance(error, LeaseLost) else ()
             for run in runs:
                 if not lost or run.held.id in lost:
-                    self._counts.add("heartbeats_lost")
-                    self._lose(run, error)
+                    if self._lose(run, error):
+                        self._counts.add("heartbeats_lost")
                 else:
                     self._extended(run, missing_ms)
         except Exception as error:
@@ -114,9 +114,11 @@ class Heart:
         run.beat_due_s = self.due_s(time.monotonic())
         self._counts.add("heartbeats")
 
-    def _lose(self, run: Run, error: Exception) -> None:
-        """Drop what the handler will say. It may have said it a moment ago."""
-        if run.take():
+    def _lose(self, run: Run, error: Exception) -> bool:
+        """Drop what the handler will say. False: it had said it a moment ago."""
+        taken = run.take()
+        if taken:
             self._counts.add("lease_lost")
             logger.warning("the lease of %r is lost: %s", run.held, error, extra=run.said())
             run.cancel(error)
+        return taken

@@ -31,7 +31,7 @@ class WorkerStats(msgspec.Struct, frozen=True):
     completion_failed: int = 0
     heartbeats: int = 0
     heartbeats_failed: int = 0
-    #: Heartbeats that came too late: the lease was another's, or the job was gone.
+    #: Heartbeats that came too late: somebody else has the job, or has given it up.
     heartbeats_lost: int = 0
     #: Handlers that did not end within the ``timeout``.
     timed_out: int = 0
