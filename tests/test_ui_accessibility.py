@@ -51,8 +51,9 @@ def violations(page: Browser) -> list[str]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_each_view_is_sound(page: Browser, message: str, scheme: str) -> None:
-    feature = {"name": "prefers-color-scheme", "value": scheme}
-    page.command("Emulation.setEmulatedMedia", features=[feature])
+    wishes = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}  # no fading
+    features = [{"name": name, "value": value} for name, value in wishes.items()]
+    page.command("Emulation.setEmulatedMedia", features=features)
     page.open()
     for where, shown in (
         ("#/", "orders"),

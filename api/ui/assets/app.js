@@ -122,7 +122,11 @@ const isAbout = (failure) => [400, 401, 403, 404].includes(failure.status);
 
 function crumbs(listed) {
   const links = listed.map(([text, href]) =>
-    h("li", null, href ? h("a", { href }, name(text)) : h("span", { "aria-current": "page" }, name(text))),
+    h(
+      "li",
+      null,
+      href ? h("a", { href }, name(text)) : h("span", { "aria-current": "page" }, name(text)),
+    ),
   );
   return listed.length > 0 && h("ol", null, h("li", null, h("a", { href: "#/" }, "Topics")), links);
 }
@@ -144,9 +148,14 @@ function refused(failure) {
   return h(
     "div",
     { class: "panel narrow" },
-    h("h1", { tabindex: "-1" }, failure.status === 404 ? "It is not there" : "That cannot be shown"),
+    h(
+      "h1",
+      { tabindex: "-1" },
+      failure.status === 404 ? "It is not there" : "That cannot be shown",
+    ),
     h("p", null, `${failure.message}.`),
-    failure.status === 404 && h("p", null, "It may have been deleted. If it comes back, it is shown here."),
+    failure.status === 404 &&
+      h("p", null, "It may have been deleted. If it comes back, it is shown here."),
     h("p", null, h("a", { href: "#/" }, "All topics")),
   );
 }
@@ -160,9 +169,20 @@ function tokenForm(app, failure) {
     "form",
     { class: "panel narrow", onsubmit: submit },
     h("h1", { tabindex: "-1" }, "A token, please"),
-    h("p", null, "This server answers only who shows a token. It is kept until this tab is closed."),
+    h(
+      "p",
+      null,
+      "This server answers only who shows a token. It is kept until this tab is closed.",
+    ),
     h("label", { for: "token" }, "Token"),
-    h("input", { id: "token", name: "token", type: "password", required: true, autocomplete: "off", spellcheck: "false" }),
+    h("input", {
+      id: "token",
+      name: "token",
+      type: "password",
+      required: true,
+      autocomplete: "off",
+      spellcheck: "false",
+    }),
     hasToken() && h("p", { class: "error", role: "alert" }, `${failure.message}.`),
     h("button", { class: "primary" }, "Use it"),
   );

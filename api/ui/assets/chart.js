@@ -1,4 +1,5 @@
-// Small charts of what this page has seen, five minutes at most. A chart's numbers are in its label, too, for who hears it.
+// Small charts of what this page has seen, five minutes at most. A chart's numbers are in its
+// label, too, for who hears it.
 
 import { h } from "./dom.js";
 import { compact } from "./format.js";
@@ -45,7 +46,8 @@ export function chart(label, series) {
       );
     }),
   );
-  const said = series.map(({ points }) => compact(Math.round((points.at(-1)?.value ?? 0) * 10) / 10));
+  const rounded = (value) => compact(Math.round(value * 10) / 10);
+  const said = series.map(({ points }) => rounded(points.at(-1)?.value ?? 0)).join(" and ");
   return h(
     "svg",
     {
@@ -53,7 +55,7 @@ export function chart(label, series) {
       viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
       preserveAspectRatio: "none",
       role: "img",
-      "aria-label": `${label}, lately: now ${said.join(" and ")}, at most ${compact(Math.round(top * 10) / 10)}`,
+      "aria-label": `${label}, lately: now ${said}, at most ${rounded(top)}`,
     },
     h("path", { class: "floor", d: `M0 ${HEIGHT - 0.5}H${WIDTH}` }),
     paths,

@@ -30,7 +30,9 @@ function nameOf(child, index) {
 
 function patchChildren(parent, before, after) {
   const old = new Map();
-  before.forEach((child, index) => child && old.set(nameOf(child, index), child));
+  for (const [index, child] of before.entries()) {
+    if (child) old.set(nameOf(child, index), child);
+  }
   const kept = after.map((child, index) => {
     const name = child && nameOf(child, index);
     const found = child && old.get(name);
@@ -54,17 +56,17 @@ function create(child, parent) {
     return;
   }
   const inSvg = child.tag === "svg" || parent.namespaceURI === SVG;
-  child.node = inSvg
-    ? document.createElementNS(SVG, child.tag)
-    : document.createElement(child.tag);
+  child.node = inSvg ? document.createElementNS(SVG, child.tag) : document.createElement(child.tag);
   patchChildren(child.node, [], child.children);
   for (const [name, value] of Object.entries(child.props)) set(child.node, name, value);
   // What is typed or chosen belongs to the reader from now on.
-  if (child.props.value !== undefined && "value" in child.node) child.node.value = child.props.value;
+  if (child.props.value !== undefined && "value" in child.node)
+    child.node.value = child.props.value;
 }
 
 function patch(before, after) {
-  const node = (after.node = before.node);
+  const node = before.node;
+  after.node = node;
   if (after.tag === undefined) {
     if (before.text !== after.text) node.data = after.text;
     return;

@@ -27,7 +27,8 @@ export function optionsOf({ max_attempts, visibility }) {
 
 /** Say what a subscriber's options are. */
 export function optionWords(about) {
-  const retries = `first after ${span(about.retry_initial_ms)}, then ×${about.retry_multiplier}, at most ${span(about.retry_max_ms)}`;
+  const [first, most] = [span(about.retry_initial_ms), span(about.retry_max_ms)];
+  const retries = `first after ${first}, then ×${about.retry_multiplier}, at most ${most}`;
   return [
     ["Attempts", String(about.max_attempts)],
     ["Lease", span(about.visibility_ms)],

@@ -29,7 +29,14 @@ export function age(ms, now) {
 }
 
 function tile(label, shown, drawn, more) {
-  return h("section", { class: "tile" }, h("h2", null, label), h("p", { class: "figure" }, shown), drawn, more);
+  return h(
+    "section",
+    { class: "tile" },
+    h("h2", null, label),
+    h("p", { class: "figure" }, shown),
+    drawn,
+    more,
+  );
 }
 
 function counter(key, label, member, value, kind) {
@@ -74,7 +81,15 @@ export function table(label, heads, rows, empty) {
       "table",
       null,
       h("caption", null, label),
-      h("thead", null, h("tr", null, heads.map((each) => (each.tag ? each : head(each))))),
+      h(
+        "thead",
+        null,
+        h(
+          "tr",
+          null,
+          heads.map((each) => (each.tag ? each : head(each))),
+        ),
+      ),
       h("tbody", null, rows),
     ),
   );
@@ -151,10 +166,22 @@ export class List {
     return h(
       "nav",
       { class: "pager", "aria-label": `Pages of ${what}` },
-      h("span", null, found ? `${number(offset + 1)}–${number(last)} of ${number(found)} ${what}` : `no ${what}`),
+      h(
+        "span",
+        null,
+        found ? `${number(offset + 1)}–${number(last)} of ${number(found)} ${what}` : `no ${what}`,
+      ),
       found > this.limit && [
-        h("button", { type: "button", disabled: !offset, onclick: go(Math.max(0, offset - this.limit)) }, "Previous"),
-        h("button", { type: "button", disabled: last >= found, onclick: go(offset + this.limit) }, "Next"),
+        h(
+          "button",
+          { type: "button", disabled: !offset, onclick: go(Math.max(0, offset - this.limit)) },
+          "Previous",
+        ),
+        h(
+          "button",
+          { type: "button", disabled: last >= found, onclick: go(offset + this.limit) },
+          "Next",
+        ),
       ],
     );
   }
@@ -169,7 +196,9 @@ export function tabs(label, links) {
   return h(
     "nav",
     { class: "tabs", "aria-label": label },
-    links.map(([text, href, current]) => h("a", { href, "aria-current": current ? "page" : null }, text)),
+    links.map(([text, href, current]) =>
+      h("a", { href, "aria-current": current ? "page" : null }, text),
+    ),
   );
 }
 

@@ -21,13 +21,15 @@ export class Poll {
   async soon() {
     clearTimeout(this.#timer);
     this.#abort?.abort();
-    const abort = (this.#abort = new AbortController());
+    const abort = new AbortController();
+    this.#abort = abort;
     const failed = await this.#look(abort.signal);
     if (this.#abort !== abort) return; // somebody else asks already
     this.#abort = null;
     this.#failures = failed ? this.#failures + 1 : 0;
     if (document.hidden || failed?.stop) return;
-    const grown = Math.min(PAUSE_MS * 2 ** this.#failures, PAUSE_MS_MAX) * (0.8 + Math.random() / 5);
+    const grown =
+      Math.min(PAUSE_MS * 2 ** this.#failures, PAUSE_MS_MAX) * (0.8 + Math.random() / 5);
     const pause = failed ? Math.max(grown, 1_000 * (failed.retryAfterS ?? 0)) : PAUSE_MS;
     this.#timer = setTimeout(() => this.soon(), pause);
   }

@@ -18,7 +18,12 @@ export function openPublish(app, topic) {
         placeholder: "content-type: application/json",
         hint: "One a line: a name, a colon, a value.",
       },
-      { name: "delay", label: "Delay", placeholder: "none", hint: "30s, 5m, 1h: when it can be handed out." },
+      {
+        name: "delay",
+        label: "Delay",
+        placeholder: "none",
+        hint: "30s, 5m, 1h: when it can be handed out.",
+      },
       { name: "priority", label: "Priority", kind: "number", min: -1000, max: 1000, value: 0 },
       { name: "correlation_id", label: "Correlation id", maxlength: 255 },
     ],
@@ -31,7 +36,11 @@ export function openPublish(app, topic) {
         delay: given.delay.trim() || undefined,
         correlation_id: given.correlation_id || undefined,
       };
-      const receipt = await ask("POST", `${path`/v1/topics/${topic}/messages`}?wait_for=commit`, body);
+      const receipt = await ask(
+        "POST",
+        `${path`/v1/topics/${topic}/messages`}?wait_for=commit`,
+        body,
+      );
       notice("The message was published.");
       app.go(messageLink(topic, receipt.message_id));
     },

@@ -28,21 +28,57 @@ export class Schedules {
   }
 
   render(data, now) {
-    const heads = ["Schedule", "Cron", "Next run", "Message", head("Actions", { kind: "row-actions" })];
-    const empty = "No schedules. One publishes its message again and again, as a cron expression says.";
+    const heads = [
+      "Schedule",
+      "Cron",
+      "Next run",
+      "Message",
+      head("Actions", { kind: "row-actions" }),
+    ];
+    const empty =
+      "No schedules. One publishes its message again and again, as a cron expression says.";
     const page = this.#cursors.length;
     return [
       topicTitle(this.app, this.topic, data?.topic_paused),
       topicTabs(this.topic, "schedules"),
-      h("div", { class: "toolbar" }, button("New schedule", () => this.#create())),
-      data ? table("Schedules", heads, data.items.flatMap((each) => this.#row(each, now)), empty) : loading(),
-      data && (page > 1 || data.next_cursor) && h(
-        "nav",
-        { class: "pager", "aria-label": "Pages of schedules" },
-        h("span", null, `Page ${page}`),
-        h("button", { type: "button", disabled: page === 1, onclick: () => this.#turn(() => this.#cursors.pop()) }, "Previous"),
-        h("button", { type: "button", disabled: !data.next_cursor, onclick: () => this.#turn(() => this.#cursors.push(data.next_cursor)) }, "Next"),
+      h(
+        "div",
+        { class: "toolbar" },
+        button("New schedule", () => this.#create()),
       ),
+      data
+        ? table(
+            "Schedules",
+            heads,
+            data.items.flatMap((each) => this.#row(each, now)),
+            empty,
+          )
+        : loading(),
+      data &&
+        (page > 1 || data.next_cursor) &&
+        h(
+          "nav",
+          { class: "pager", "aria-label": "Pages of schedules" },
+          h("span", null, `Page ${page}`),
+          h(
+            "button",
+            {
+              type: "button",
+              disabled: page === 1,
+              onclick: () => this.#turn(() => this.#cursors.pop()),
+            },
+            "Previous",
+          ),
+          h(
+            "button",
+            {
+              type: "button",
+              disabled: !data.next_cursor,
+              onclick: () => this.#turn(() => this.#cursors.push(data.next_cursor)),
+            },
+            "Next",
+          ),
+        ),
     ];
   }
 
@@ -61,18 +97,30 @@ export class Schedules {
         { key: each.id },
         h("th", { scope: "row" }, name(each.name), mark(each.paused, "paused")),
         h("td", null, h("code", null, each.cron), " ", h("small", null, each.timezone)),
-        h("td", null, each.paused ? "–" : [time(each.next_run_ms), " (", moment(each.next_run_ms, now), ")"]),
+        h(
+          "td",
+          null,
+          each.paused ? "–" : [time(each.next_run_ms), " (", moment(each.next_run_ms, now), ")"],
+        ),
         h("td", { class: "preview" }, preview(each)),
         h(
           "td",
           { class: "row-actions" },
           toggle,
           button("Run now", () => this.#do(each, "run-now")),
-          button(each.paused ? "Resume" : "Pause", () => this.#do(each, each.paused ? "resume" : "pause")),
+          button(each.paused ? "Resume" : "Pause", () =>
+            this.#do(each, each.paused ? "resume" : "pause"),
+          ),
           button("Delete", () => this.#delete(each), "danger"),
         ),
       ),
-      each.runs && open && h("tr", { key: `runs of ${each.id}` }, h("td", { colspan: "5" }, runList(this.topic, each.runs, now))),
+      each.runs &&
+        open &&
+        h(
+          "tr",
+          { key: `runs of ${each.id}` },
+          h("td", { colspan: "5" }, runList(this.topic, each.runs, now)),
+        ),
     ];
   }
 
@@ -80,7 +128,8 @@ export class Schedules {
     await tried(async () => {
       const done = await ask("POST", this.base + path`/${each.id}/` + verb);
       if (verb !== "run-now") notice(`${each.name} ${verb === "pause" ? "is paused" : "goes on"}.`);
-      else if (done.status === "skipped") notice(`${each.name} was skipped: its last run is not finished.`, "bad");
+      else if (done.status === "skipped")
+        notice(`${each.name} was skipped: its last run is not finished.`, "bad");
       else notice(`${each.name} has published its message.`);
     });
     this.app.refresh();
@@ -145,7 +194,10 @@ function runList(topic, runs, now) {
         badge(each.status, KINDS[each.status]),
         " ",
         moment(each.scheduled_ms, now),
-        each.message_id && [" ", h("a", { href: messageLink(topic, each.message_id) }, "its message")],
+        each.message_id && [
+          " ",
+          h("a", { href: messageLink(topic, each.message_id) }, "its message"),
+        ],
         each.error && h("bdi", { class: "quiet" }, ` ${each.error}`),
       ),
     ),

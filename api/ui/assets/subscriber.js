@@ -46,7 +46,14 @@ export class Subscriber {
     return [
       this.#title(about?.paused, data?.topic_paused),
       about && tiles(this.key, about, about.oldest_ms, now),
-      about && h("dl", { class: "facts" }, optionWords(about).map(([term, words]) => h("div", null, h("dt", null, term), h("dd", null, words)))),
+      about &&
+        h(
+          "dl",
+          { class: "facts" },
+          optionWords(about).map(([term, words]) =>
+            h("div", null, h("dt", null, term), h("dd", null, words)),
+          ),
+        ),
       h(
         "div",
         { class: "tabbed" },
@@ -54,12 +61,14 @@ export class Subscriber {
           ["Waiting and in flight", subscriberLink(this.topic, this.subscriber), !this.dead],
           ["Dead letters", deadLink(this.topic, this.subscriber), this.dead],
         ]),
-        this.dead && about?.dead > 0 && h(
-          "div",
-          { class: "actions" },
-          button("Replay this page", () => this.#replay(data.items.map((each) => each.id))),
-          button(`Replay all ${number(about.dead)}`, () => this.#replayAll(about.dead)),
-        ),
+        this.dead &&
+          about?.dead > 0 &&
+          h(
+            "div",
+            { class: "actions" },
+            button("Replay this page", () => this.#replay(data.items.map((each) => each.id))),
+            button(`Replay all ${number(about.dead)}`, () => this.#replayAll(about.dead)),
+          ),
       ),
       data ? this.#table(data, now) : loading(),
       data && this.#pager(data),
@@ -70,14 +79,24 @@ export class Subscriber {
     const pause = async () => {
       await tried(async () => {
         await ask("POST", `${this.base}/${paused ? "resume" : "pause"}`);
-        notice(paused ? `${this.subscriber} goes on.` : `${this.subscriber} is paused: it is handed nothing.`);
+        notice(
+          paused
+            ? `${this.subscriber} goes on.`
+            : `${this.subscriber} is paused: it is handed nothing.`,
+        );
       });
       this.app.refresh();
     };
     return h(
       "div",
       { class: "title" },
-      h("h1", { tabindex: "-1" }, name(this.subscriber), mark(paused, "paused"), mark(topicPaused, "topic paused", "paused")),
+      h(
+        "h1",
+        { tabindex: "-1" },
+        name(this.subscriber),
+        mark(paused, "paused"),
+        mark(topicPaused, "topic paused", "paused"),
+      ),
       h(
         "div",
         { class: "actions" },
@@ -90,18 +109,38 @@ export class Subscriber {
   #table({ items }, now) {
     const [claimed, failed] = ["Claimed", "Failed"].map((text) => head(text, { kind: "number" }));
     const [state, why] = this.dead ? [[], "Died of"] : ["State", "When"];
-    const heads = ["Message", "Begins with", state, claimed, failed, why, "Published", head("Actions", { kind: "row-actions" })].flat();
+    const heads = [
+      "Message",
+      "Begins with",
+      state,
+      claimed,
+      failed,
+      why,
+      "Published",
+      head("Actions", { kind: "row-actions" }),
+    ].flat();
     const empty = this.dead ? "No dead letters." : "Nothing waits, and nothing is in flight.";
     const rows = items.map((each) => this.#row(each, now));
     return table(this.dead ? "Dead letters" : "Waiting and in flight", heads, rows, empty);
   }
 
   #row(each, now) {
-    const when = each.state === "leased" ? ["lease ends ", moment(each.lease_expires_ms, now)] : waits(each, now);
+    const when =
+      each.state === "leased"
+        ? ["lease ends ", moment(each.lease_expires_ms, now)]
+        : waits(each, now);
     return h(
       "tr",
       { key: each.id },
-      h("th", { scope: "row" }, h("a", { href: messageLink(this.topic, each.id), class: "id" }, h("bdi", { dir: "ltr" }, each.id))),
+      h(
+        "th",
+        { scope: "row" },
+        h(
+          "a",
+          { href: messageLink(this.topic, each.id), class: "id" },
+          h("bdi", { dir: "ltr" }, each.id),
+        ),
+      ),
       h("td", { class: "preview" }, preview(each)),
       !this.dead && h("td", null, badge(STATES[each.state], each.state)),
       h("td", { class: "number" }, number(each.delivery_count)),
@@ -113,9 +152,17 @@ export class Subscriber {
   }
 
   #actions(each) {
-    const act = (text, run) => h("button", { type: "button", "aria-label": `${text} message ${each.id}`, onclick: run }, text);
+    const act = (text, run) =>
+      h(
+        "button",
+        { type: "button", "aria-label": `${text} message ${each.id}`, onclick: run },
+        text,
+      );
     if (this.dead) return act("Replay", () => this.#replay([each.id]));
-    return [each.state === "leased" && act("Ack", () => this.#ack(each)), act("Cancel", () => this.#cancel(each))];
+    return [
+      each.state === "leased" && act("Ack", () => this.#ack(each)),
+      act("Cancel", () => this.#cancel(each)),
+    ];
   }
 
   #pager({ items, next_cursor: next }) {
@@ -128,16 +175,28 @@ export class Subscriber {
     return h(
       "nav",
       { class: "pager", "aria-label": "Pages of messages" },
-      h("span", null, items.length ? `Page ${page}, the newest first` : `Page ${page} has nothing any more`),
-      h("button", { type: "button", disabled: page === 1, onclick: go(() => this.#cursors.pop()) }, "Previous"),
-      h("button", { type: "button", disabled: !next, onclick: go(() => this.#cursors.push(next)) }, "Next"),
+      h(
+        "span",
+        null,
+        items.length ? `Page ${page}, the newest first` : `Page ${page} has nothing any more`,
+      ),
+      h(
+        "button",
+        { type: "button", disabled: page === 1, onclick: go(() => this.#cursors.pop()) },
+        "Previous",
+      ),
+      h(
+        "button",
+        { type: "button", disabled: !next, onclick: go(() => this.#cursors.push(next)) },
+        "Next",
+      ),
     );
   }
 
   #ack(each) {
     openDialog({
       title: "Acknowledge for its consumer?",
-      text: "Somebody holds this message and may be working on it. Acknowledged, it is done, whatever they say.",
+      text: "Somebody holds this message and may be at work on it. It is done, whatever they say.",
       action: "Acknowledge",
       submit: async () => {
         const message = path`/messages/${each.id}/ack`;
@@ -151,7 +210,7 @@ export class Subscriber {
   #cancel(each) {
     openDialog({
       title: "Cancel this message here?",
-      text: `${this.subscriber} will not get it, or not again. Other subscribers are not concerned.`,
+      text: `${this.subscriber} will not get it, or not again. Others are not concerned.`,
       fields: [{ name: "reason", label: "Reason", hint: "May be left out." }],
       action: "Cancel message",
       danger: true,
@@ -175,9 +234,10 @@ export class Subscriber {
   }
 
   #replayAll(dead) {
+    const inParts = dead > REPLAY_LIMIT ? " Cancel stops after the next thousand." : "";
     openDialog({
       title: `Replay all ${number(dead)}?`,
-      text: `They become visible at once, with their counts at zero.${dead > REPLAY_LIMIT ? " Cancel stops after the next thousand." : ""}`,
+      text: `They become visible at once, with their counts at zero.${inParts}`,
       action: "Replay all",
       submit: async (_, dialog) => {
         const look = new Look();
@@ -223,10 +283,12 @@ export const STATES = {
 // What no text has; the replacement character stands for bytes that are no UTF-8.
 const UNPRINTABLE = /[\0-\x08\x0e-\x1f\ufffd]/;
 
-const replayed = (count) => (count === 1 ? "1 message was replayed." : `${number(count)} messages were replayed.`);
+const replayed = (count) =>
+  count === 1 ? "1 message was replayed." : `${number(count)} messages were replayed.`;
 
 function waits(each, now) {
-  if (each.state === "waiting" && each.visible_ms > now) return ["visible ", moment(each.visible_ms, now)];
+  if (each.state === "waiting" && each.visible_ms > now)
+    return ["visible ", moment(each.visible_ms, now)];
   return ["visible since ", moment(each.visible_ms, now)];
 }
 

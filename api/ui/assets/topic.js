@@ -9,7 +9,20 @@ import { note, rates, values } from "./history.js";
 import { deadLink, messageLink, schedulesLink, subscriberLink, topicLink } from "./links.js";
 import { notice } from "./notices.js";
 import { optionFields, optionsOf } from "./options.js";
-import { age, button, count, head, List, loading, mark, moment, name, table, tabs, tiles } from "./parts.js";
+import {
+  age,
+  button,
+  count,
+  head,
+  List,
+  loading,
+  mark,
+  moment,
+  name,
+  table,
+  tabs,
+  tiles,
+} from "./parts.js";
 import { openPublish } from "./publish.js";
 
 export class Topic {
@@ -68,12 +81,18 @@ export class Topic {
     const empty = list.search
       ? `No subscriber has “${list.search}” in its name.`
       : "Nobody subscribes. Until somebody does, nothing can be published.";
-    return table("Subscribers", heads, items.map((each) => this.#row(each, now)), empty);
+    return table(
+      "Subscribers",
+      heads,
+      items.map((each) => this.#row(each, now)),
+      empty,
+    );
   }
 
   #row(each, now) {
     const key = this.#key(each);
-    const dead = each.dead > 0 && h("a", { href: deadLink(this.topic, each.name) }, count(each.dead, "dead"));
+    const dead =
+      each.dead > 0 && h("a", { href: deadLink(this.topic, each.name) }, count(each.dead, "dead"));
     return h(
       "tr",
       { key: each.name },
@@ -89,13 +108,23 @@ export class Topic {
       h("td", { class: "number" }, dead || count(0)),
       h("td", { class: "number" }, age(each.oldest_ms, now)),
       h("td", { class: "number" }, rate(rates(key, "done").at(-1)?.value)),
-      h("td", { class: "spark" }, chart("Waiting", [{ kind: "pending", points: values(key, "pending") }])),
+      h(
+        "td",
+        { class: "spark" },
+        chart("Waiting", [{ kind: "pending", points: values(key, "pending") }]),
+      ),
     );
   }
 
   #foot(about, now) {
     const kept = about.retention_ms ? `for ${span(about.retention_ms)}` : "not at all";
-    return h("p", { class: "quiet" }, "Made ", moment(about.created_ms, now), `. Consumed messages are kept ${kept}.`);
+    return h(
+      "p",
+      { class: "quiet" },
+      "Made ",
+      moment(about.created_ms, now),
+      `. Consumed messages are kept ${kept}.`,
+    );
   }
 
   #add() {
@@ -109,10 +138,15 @@ export class Topic {
       action: "Add",
       submit: async (given) => {
         const option = optionsOf(given);
-        const names = given.names.split(",").map((each) => each.trim()).filter(Boolean);
+        const names = given.names
+          .split(",")
+          .map((each) => each.trim())
+          .filter(Boolean);
         const body = names.map((each) => ({ name: each, option }));
         await ask("POST", path`/v1/topics/${this.topic}/subscribers`, body);
-        notice(`${names.length === 1 ? `Subscriber ${names[0]} was` : `${names.length} subscribers were`} added.`);
+        const one = names.length === 1;
+        const added = one ? `Subscriber ${names[0]} was` : `${names.length} subscribers were`;
+        notice(`${added} added.`);
         this.app.refresh();
       },
     });
@@ -154,7 +188,7 @@ export async function tried(run) {
 function openDelete(app, topic) {
   openDialog({
     title: `Delete ${topic}?`,
-    text: "Its subscribers, messages, dead letters and schedules go with it. This cannot be undone.",
+    text: "Its subscribers, messages and schedules go with it. This cannot be undone.",
     fields: [{ name: "typed", label: "Type the topic's name", required: true }],
     action: "Delete topic",
     danger: true,
@@ -183,7 +217,14 @@ export function topicTabs(topic, current) {
       "form",
       { class: "find", role: "search", onsubmit: find },
       h("label", { class: "hidden", for: "find" }, "Find a message by its id"),
-      h("input", { id: "find", name: "id", placeholder: "Message id", required: true, spellcheck: "false", autocomplete: "off" }),
+      h("input", {
+        id: "find",
+        name: "id",
+        placeholder: "Message id",
+        required: true,
+        spellcheck: "false",
+        autocomplete: "off",
+      }),
       h("button", null, "Look up"),
     ),
   );

@@ -1,6 +1,6 @@
 // All topics.
 
-import { ask, path, query } from "./api.js";
+import { ask, query } from "./api.js";
 import { h } from "./dom.js";
 import { openDialog } from "./dialog.js";
 import { note, rates, values } from "./history.js";
@@ -36,10 +36,19 @@ export class Topics {
         "div",
         { class: "title" },
         h("h1", { tabindex: "-1" }, "Topics"),
-        h("div", { class: "actions" }, button("New topic", () => this.#create(), "primary")),
+        h(
+          "div",
+          { class: "actions" },
+          button("New topic", () => this.#create(), "primary"),
+        ),
       ),
       data && tiles("all", data.total),
-      h("div", { class: "toolbar" }, this.list.box("Search topics"), data && this.list.pager(data, "topics")),
+      h(
+        "div",
+        { class: "toolbar" },
+        this.list.box("Search topics"),
+        data && this.list.pager(data, "topics"),
+      ),
       data ? this.#table(data.items, now) : loading(),
     ];
   }
@@ -59,7 +68,12 @@ export class Topics {
     const empty = list.search
       ? `No topic has “${list.search}” in its name.`
       : "There is no topic yet. Make the first one, and publish to it.";
-    return table("Topics", heads, items.map((each) => row(each, now)), empty);
+    return table(
+      "Topics",
+      heads,
+      items.map((each) => row(each, now)),
+      empty,
+    );
   }
 
   #create() {
@@ -71,14 +85,17 @@ export class Topics {
           name: "subscribers",
           label: "Subscribers",
           required: true,
-          hint: "Names, with commas between them. Each one gets every message. More can be added later.",
+          hint: "Names, with commas between them. Each one gets every message.",
         },
         ...optionFields(),
       ],
       action: "Create topic",
       submit: async (given) => {
         const option = optionsOf(given);
-        const names = given.subscribers.split(",").map((each) => each.trim()).filter(Boolean);
+        const names = given.subscribers
+          .split(",")
+          .map((each) => each.trim())
+          .filter(Boolean);
         const subscribers = names.map((each) => ({ name: each, option }));
         await ask("POST", "/v1/topics", { name: given.topic, subscribers });
         notice(`Topic ${given.topic} was created.`);
@@ -93,14 +110,29 @@ function row(each, now) {
   return h(
     "tr",
     { key },
-    h("th", { scope: "row" }, h("a", { href: topicLink(each.name) }, name(each.name)), mark(each.paused, "paused")),
-    h("td", { class: "number" }, mark(each.paused_subscribers, `${number(each.paused_subscribers)} paused`, "paused"), " ", count(each.subscribers)),
+    h(
+      "th",
+      { scope: "row" },
+      h("a", { href: topicLink(each.name) }, name(each.name)),
+      mark(each.paused, "paused"),
+    ),
+    h(
+      "td",
+      { class: "number" },
+      mark(each.paused_subscribers, `${number(each.paused_subscribers)} paused`, "paused"),
+      " ",
+      count(each.subscribers),
+    ),
     h("td", { class: "number" }, count(each.pending, "pending")),
     h("td", { class: "number" }, count(each.leased, "leased")),
     h("td", { class: "number" }, count(each.dead, "dead")),
     h("td", { class: "number" }, age(each.oldest_ms, now)),
     h("td", { class: "number" }, rate(rates(key, "published").at(-1)?.value)),
-    h("td", { class: "spark" }, chart("Waiting", [{ kind: "pending", points: values(key, "pending") }])),
+    h(
+      "td",
+      { class: "spark" },
+      chart("Waiting", [{ kind: "pending", points: values(key, "pending") }]),
+    ),
   );
 }
 
