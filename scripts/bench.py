@@ -28,6 +28,7 @@ import bench_auth
 import bench_backlog
 import bench_cli
 import bench_client
+import bench_dashboard
 import bench_delivery
 import bench_http
 import bench_keys
@@ -60,6 +61,7 @@ ROWS: dict[str, Callable[[Bench], list[Figure]]] = {
     "workers": bench_processes.workers,
     "workers-wake": bench_processes.workers_wake,
     "metrics": bench_metrics.metrics,
+    "dashboard": bench_dashboard.dashboard,
     "random-acks": bench_delivery.random_acks,
     "keys": bench_keys.keys,
     "priorities": bench_delivery.priorities,

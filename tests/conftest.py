@@ -28,6 +28,6 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 if __package__:  # and not a test's child process, which imports this for the alias alone
     from .embedded_fixtures import clock, opened, queue
-    from .ui_fixtures import chromium  # here, so that all modules share it
+    from .ui_fixtures import chromium, needs_browser  # here, so that all modules share them
 
-    __all__ = ["chromium", "clock", "opened", "queue"]
+    __all__ = ["chromium", "clock", "needs_browser", "opened", "queue"]

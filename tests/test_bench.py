@@ -48,6 +48,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
         runs=20,
         delayed=100,
         delayed_s=0.1,
+        topics=5,
         idle_s=0.1,
         wal_pages=1,
     )
@@ -65,6 +66,8 @@ WITH_CHILDREN = (
     *("posts", "wake", "parked", "polls-2000", "backlog", "idle"),
     *("auth", "v1-batches", "v1-cycle", "client", "workers", "workers-wake", "metrics", "help"),
 )
+
+IN_A_BROWSER = ("dashboard",)
 
 
 def check_row(bench: Any, folder: Path, row: str) -> None:
@@ -91,9 +94,16 @@ def test_a_row_with_other_processes_measures_something(
     check_row(bench, tmp_path, row)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("needs_browser")
+@pytest.mark.parametrize("row", IN_A_BROWSER)
+def test_a_row_in_a_browser_measures_something(bench: Any, tmp_path: Path, row: str) -> None:
+    check_row(bench, tmp_path, row)
+
+
 def test_every_row_is_tried_here(bench: Any) -> None:
-    """A new row belongs into one of the two lists."""
-    assert {*IN_PROCESS, *WITH_CHILDREN} == set(bench.ROWS)
+    """A new row belongs into one of the lists."""
+    assert {*IN_PROCESS, *WITH_CHILDREN, *IN_A_BROWSER} == set(bench.ROWS)
 
 
 def figure(bench: Any, **wanted: float) -> Any:

@@ -26,7 +26,7 @@ class Dashboard(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+def needs_browser() -> None:
     from . import ui_browser  # the other tests need not load Selenium
 
     missing = ui_browser.missing()
@@ -34,6 +34,12 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
         pytest.fail(missing)
     if missing:
         pytest.skip(missing)
+
+
+@pytest.fixture(scope="session")
+def chromium(needs_browser: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    from . import ui_browser
+
     with ui_browser.chromium(tmp_path_factory.mktemp("chromium")) as driver:
         yield driver
 
