@@ -65,6 +65,9 @@ def test_nobody_asks_while_nobody_looks(page: Browser, queue: BlockQueue) -> Non
     page.driver.minimize_window()
     try:
         assert page.run("return document.hidden")
+        asked = page.requests()
+        page.run("dispatchEvent(new Event('online'))")  # the network is back: it asks once
+        until(lambda: page.requests() == asked + 1, "a look that ends in the background")
         count = page.requests()
         queue.create_topic("unseen", ["worker"])
         hidden = page.run("return performance.now()")
