@@ -528,9 +528,7 @@ def test_a_wrong_method_is_405_with_an_empty_body(server: Server, method: str, p
     assert answer.headers["Allow"]
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/nowhere", "/v2/topics", "/topics/a/b", "/topics/a/b/c/d/e"]
-)
+@pytest.mark.parametrize("path", ["/nowhere", "/v2/topics", "/topics/a/b", "/topics/a/b/c/d/e"])
 def test_an_unknown_path_is_not_found(server: Server, path: str) -> None:
     """In the envelope, like everything else that fails."""
     server.send("GET", path).check_failure(404)
