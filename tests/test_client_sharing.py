@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from blockqueue import CommitUnknown, Forbidden, RateLimited, Unauthorized, ValidationError
+from blockqueue import (
+    AlreadyExists,
+    CommitUnknown,
+    Forbidden,
+    RateLimited,
+    Unauthorized,
+    ValidationError,
+)
 from blockqueue.client import Client
 
 from .auth_helpers import make
@@ -69,7 +77,7 @@ def other(tmp_path: Path) -> Iterator[Server]:
 def fork(server: Server, broken: str = "", text: str = _FORKING) -> int:
     """Let a process and its forked child use one client; return how that ended."""
     url = f"http://127.0.0.1:{server.port}"
-    with Client(url) as client:
+    with Client(url) as client, contextlib.suppress(AlreadyExists):
         client.create_topic("cart", ["worker"])
     script = text.format(broken=broken)
     return subprocess.run(
@@ -88,7 +96,8 @@ def test_a_forked_child_has_connections_of_its_own(other: Server) -> None:
 
 
 def test_control_a_child_on_its_parents_connection_is_noticed(other: Server) -> None:
-    assert fork(other, _UNAWARE) != 0
+    """One of the two takes the other's answer: sooner or later, as they meet by chance."""
+    assert any(fork(other, _UNAWARE) != 0 for _ in range(5))
 
 
 @pytest.mark.parametrize("broken", ["", _UNAWARE])
