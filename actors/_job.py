@@ -194,7 +194,6 @@ class _Publishes(Gathered):
     def __init__(self, job: JobActor) -> None:
         super().__init__(job.actor_inbox)
         self._job = job
-        self._meters = job.meters
 
     def run(self, tx: Tx) -> list[list[Published] | BlockQueueError]:
         calls = [envelope.message.batches for envelope in self.begun]
@@ -225,12 +224,12 @@ class _Publishes(Gathered):
                 envelope.reply_to.fail(outcome)
             else:
                 envelope.reply_to.complete(outcome)
-        self._meters.time(meters.PUBLISH_SECONDS, took)
+        self._job.meters.time(meters.PUBLISH_SECONDS, took)
         self._job.wake_listeners()
 
     def _count_failed(self, envelopes: Sequence[Envelope]) -> None:
         batches = [batch for envelope in envelopes for batch in envelope.message.batches]
-        self._meters.add(meters.PUBLISH_FAILED, sum(batch.count for batch in batches))
+        self._job.meters.add(meters.PUBLISH_FAILED, sum(batch.count for batch in batches))
 
     def _tell_unknown(
         self, published: list[list[Published] | BlockQueueError], error: CommitUnknown

@@ -67,7 +67,7 @@ class System:
     ) -> None:
         self.store = Store(path, clock=clock, min_free_bytes=min_free_bytes)
         self._role = FileLock(self.store.path + "-hints")  # the sweeper's
-        self.admission = Admission(messages_max, bytes_max, self.store.meters.add_soon)
+        self.admission = Admission(messages_max, bytes_max)
         #: Why the queue refuses work, once it does.
         self.failed: BlockQueueError | None = None
         self._on_fatal = on_fatal
@@ -78,11 +78,16 @@ class System:
         self._engine = Engine(self.store, self._pool, idle_s=idle_s, on_fatal=self._fail)
         #: How this process's gauges are read. Whoever has another one adds it.
         self.gauges = self._engine.gauges
+        own, admission = self.store.meters.own, self.admission
+        admitted, refused = own(meters.ADMITTED), own(meters.PUBLISH_REFUSED)
         self.gauges.update(
             {
-                meters.PENDING_MESSAGES: lambda: self.admission.waiting()[0],
-                meters.PENDING_BYTES: lambda: self.admission.waiting()[1],
-                meters.PERSISTENCE_LAG: lambda: round(self.admission.lag_s() * 1000),
+                # These count on from whoever had the row before.
+                meters.ADMITTED: lambda: admitted + admission.admitted,
+                meters.PUBLISH_REFUSED: lambda: refused + admission.refused,
+                meters.PENDING_MESSAGES: lambda: admission.waiting()[0],
+                meters.PENDING_BYTES: lambda: admission.waiting()[1],
+                meters.PERSISTENCE_LAG: lambda: round(admission.lag_s() * 1000),
             }
         )
         self._queue: Ref = QueueActor.start(self._engine)
@@ -274,6 +279,7 @@ class System:
             self._engine.siblings.close()
             self._stop_writer(deadline)
             ended = self._pool.stop(max(0.1, deadline - time.monotonic()))
+            self._engine.set_gauges()
             self.store.close()
             if self.store.failed is not None:  # its last checkpoint met a broken disk
                 self._fail(self.store.failed)

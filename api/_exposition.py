@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from blockqueue.storage import SubscriberNumbers, meters
 
 from ._metrics import Metrics
-from ._samples import PREFIX, escaped, head, histogram, sample
+from ._samples import PREFIX, head, histogram, sample
 
 #: What is told of each subscriber: name, meaning, number.
 _OF_SUBSCRIBERS: tuple[tuple[str, str, Callable[[SubscriberNumbers], float]], ...] = (
@@ -82,7 +82,10 @@ def render(metrics: Metrics) -> str:
 
 
 def _lines(metrics: Metrics) -> Iterator[str]:
-    named = [_labels(topic=each.topic, subscriber=each.subscriber) for each in metrics.subscribers]
+    named = [
+        sample("", (("topic", each.topic), ("subscriber", each.subscriber)))
+        for each in metrics.subscribers
+    ]
     for name, text, number in _OF_SUBSCRIBERS:
         yield head(name, "gauge", text)
         full = PREFIX + name
@@ -91,7 +94,7 @@ def _lines(metrics: Metrics) -> Iterator[str]:
     name = "topic_published_messages_total"
     yield head(name, "counter", HELP[name])
     for topic, count in metrics.published.items():
-        yield f"{PREFIX}{name}{_labels(topic=topic)} {count}\n"
+        yield f"{PREFIX}{sample(name, (('topic', topic),))} {count}\n"
     yield from _meters(metrics)
     for name in sorted(metrics.gauges):
         yield head(name, "gauge", HELP[name])
@@ -112,8 +115,3 @@ def _meters(metrics: Metrics) -> Iterator[str]:
             continue
         for each, number in histogram(name, meter.labels, metrics.timings[key]):
             yield f"{PREFIX}{each} {number}\n"
-
-
-def _labels(**labels: str) -> str:
-    told = ",".join(f'{name}="{escaped(value)}"' for name, value in labels.items())
-    return f"{{{told}}}"

@@ -60,14 +60,8 @@ def metrics_of(system: System) -> Metrics:
 
 
 def _timing(meter: meters.Meter, row: list[int]) -> Timing:
-    numbers = row[meter.place : meter.place + meters.BUCKETS]
-    total = row[meter.place + meters.BUCKETS]
-    buckets: dict[float, int] = {}
-    below = 0
-    for bound, number in zip(meter.bounds, numbers, strict=False):
-        below += number
-        buckets[bound] = below
-    return Timing(sum(numbers), total / meter.scale, buckets)
+    end = meter.place + meters.BUCKETS
+    return Timing.of(meter.bounds, row[meter.place : end], row[end] / meter.scale)
 
 
 def _health(system: System) -> dict[str, float]:

@@ -6,10 +6,10 @@ import logging
 import socketserver
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from ._samples import CONTENT_TYPE
 
@@ -56,25 +56,16 @@ class _Answer(BaseHTTPRequestHandler):
         """Say nothing: a scrape is no news."""
 
 
-class MetricsPort:
-    """Serves a text at ``/metrics`` of the loopback address while it is entered.
+@contextmanager
+def metrics_port(port: int, text: Callable[[], str]) -> Iterator[None]:
+    """Serve a text at ``/metrics`` of the loopback address for the length of a block.
 
     Raises OSError if the port cannot be had.
     """
-
-    def __init__(self, port: int, text: Callable[[], str]) -> None:
-        self._server = _Server(port, text)
-
-    def __enter__(self) -> Self:
-        serve = self._server.serve_forever
+    with _Server(port, text) as server:
+        serve = server.serve_forever
         threading.Thread(target=serve, args=(0.1,), name="blockqueue-metrics", daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        try:
+            yield
+        finally:
+            server.shutdown()

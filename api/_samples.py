@@ -6,7 +6,9 @@ which would hold up everybody else. The tests read it with that library.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import Self
 
 import msgspec
 
@@ -26,6 +28,12 @@ class Timing(msgspec.Struct, frozen=True):
     count: int
     total: float
     buckets: dict[float, int]
+
+    @classmethod
+    def of(cls, bounds: Sequence[float], numbers: Sequence[int], total: float) -> Self:
+        """Make one of the numbers in each bucket: up to each bound, and above the last."""
+        *below, count = accumulate(numbers)
+        return cls(count, total, dict(zip(bounds, below, strict=True)))
 
     @property
     def mean(self) -> float:

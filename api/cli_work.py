@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -87,20 +87,20 @@ def work(
             timeout=timeout,
             drain=drain,
         )
-        with _telling(worker, metrics_port):
+        with ExitStack() as stack:
+            if metrics_port is not None:
+                _tell(stack, worker, metrics_port)
             click.echo(f"blockqueue works on {topic}/{subscriber} with {handler}")
             sys.stdout.flush()
             worker.run()
 
 
-def _telling(worker: Worker, port: int | None) -> AbstractContextManager[object]:
-    """Serve the worker's metrics, if that is asked for."""
-    if port is None:
-        return nullcontext()
-    from ._metrics_port import MetricsPort
+def _tell(stack: ExitStack, worker: Worker, port: int) -> None:
+    """Serve the worker's metrics until the stack is closed."""
+    from ._metrics_port import metrics_port
 
     try:
-        return MetricsPort(port, worker.exposition)
+        stack.enter_context(metrics_port(port, worker.exposition))
     except OSError as error:
         raise click.ClickException(
             f"cannot listen on 127.0.0.1:{port}: {error.strerror}"

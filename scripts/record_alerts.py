@@ -6,7 +6,6 @@ is moved by hand, so that minutes take no time. Writes docs/ops/alerts_recorded_
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import re
 import tempfile
@@ -58,10 +57,7 @@ _SCENES: list[tuple[str, int, list[Firing]]] = [
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Record series that test the alerts.")
-    parser.add_argument("--folder", default=_OPS, type=Path, help="where alerts.yaml is")
-    folder: Path = parser.parse_args().folder
-    (folder / "alerts_recorded_test.yaml").write_text(recorded(folder / _ALERTS))
+    (_OPS / "alerts_recorded_test.yaml").write_text(recorded(_OPS / _ALERTS))
 
 
 def recorded(alerts: Path) -> str:

@@ -8,6 +8,7 @@ actors or HTTP, and nothing correct depends on anybody's memory.
 from typing import TYPE_CHECKING, Any
 
 from . import limits as limits
+from ._buckets import *  # noqa: F403
 from ._errors import *  # noqa: F403
 from ._subscriber import *  # noqa: F403
 

@@ -39,6 +39,11 @@ _SAVE = f"""UPDATE cursor SET next_seq = ?, waiting = ?, leased = ?, dead = ?, a
             waiting_due_ms = {_EARLIEST}, lease_due_ms = {_EARLIEST} WHERE {_LANE}"""
 _SAVE_COUNTS = f"""UPDATE cursor SET next_seq = ?, waiting = ?, leased = ?, dead = ?, ahead = ?
                    WHERE {_LANE}"""
+#: What a subscriber has in all its lanes, where these are joined with its cursors.
+COUNTS = """
+    coalesce(sum(end_seq - coalesce(next_seq + ahead - waiting, 0)), 0) AS pending,
+    coalesce(sum(waiting), 0) AS waiting, coalesce(sum(leased), 0) AS leased,
+    coalesce(sum(dead), 0) AS dead"""
 _CREATE = """INSERT INTO cursor (subscriber_id, priority, start_seq, next_seq,
              waiting, leased, dead, ahead) VALUES (?, ?, 0, 0, 0, 0, 0, 0)"""
 
@@ -225,13 +230,11 @@ def run_at(snapshot: Snapshot, subscriber_id: int, priority: int, seq: int) -> R
 def pending(snapshot: Snapshot, subscriber_id: int) -> tuple[int, int, int]:
     """Return a subscriber's messages (to hand out, leased, dead), without scanning rows."""
     row = snapshot.row(
-        "SELECT coalesce(sum(lane.end_seq - coalesce(next_seq + ahead - waiting, 0)), 0),"
-        " coalesce(sum(leased), 0), coalesce(sum(dead), 0)"
-        " FROM subscriber JOIN lane USING (topic_id)"
+        f"SELECT {COUNTS} FROM subscriber JOIN lane USING (topic_id)"
         " LEFT JOIN cursor ON subscriber_id = subscriber.id AND cursor.priority = lane.priority"
         " WHERE subscriber.id = ?",
         (subscriber_id,),
     )
     assert row is not None
-    waiting, leased, dead = row
-    return waiting, leased, dead
+    found, _, leased, dead = row
+    return found, leased, dead

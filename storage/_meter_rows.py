@@ -9,15 +9,14 @@ only noted on the way, as sorting them into buckets after each commit would slow
 
 from __future__ import annotations
 
-import math
 import mmap
 import os
 import threading
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Mapping, Sequence
 
 from . import meters
+from ._buckets import bucketed
 from ._hints import SLOTS, Hints
 
 _BYTES = 8
@@ -43,9 +42,7 @@ class Meters:
         self._row = _empty_row()
         # Not sorted yet. Numbers only: what the garbage collector looks through would cost more.
         self._noted: dict[int, deque[float]] = {
-            meter.place: deque(maxlen=_NOTES_MAX)
-            for meter in meters.METERS
-            if meter.bounds or meter.place in meters.COUNTED_SOON
+            meter.place: deque(maxlen=_NOTES_MAX) for meter in meters.METERS if meter.bounds
         }
         if hints.slot is None:
             return
@@ -71,12 +68,13 @@ class Meters:
         with self._lock:
             self._row[place] = self._row[place] + count & _MAX
 
-    def add_soon(self, place: int, count: int) -> None:
-        """Count what need not be right to the moment."""
-        self._noted[place].append(count)
+    def own(self, place: int) -> int:
+        """Return a number of this process's row."""
+        with self._lock:
+            return self._row[place]
 
     def set(self, values: Mapping[int, int]) -> None:
-        """Set gauges, and sort what was noted."""
+        """Set what is not added to, and sort what was noted."""
         with self._lock:
             self._sort()
             for place, value in values.items():
@@ -110,20 +108,12 @@ class Meters:
         """Put what was noted where it belongs. Under the lock."""
         for meter in meters.METERS:
             if noted := self._noted.get(meter.place):
-                self._put(meter, sorted(noted.popleft() for _ in range(len(noted))))
+                self._put(meter, [noted.popleft() for _ in range(len(noted))])
 
     def _put(self, meter: meters.Meter, noted: list[float]) -> None:
-        row, below = self._row, 0
-        if not meter.bounds:
-            row[meter.place] = row[meter.place] + round(sum(noted)) & _MAX
-            return
-        for bucket, bound in enumerate((*meter.bounds, math.inf)):
-            upto = bisect_right(noted, bound)
-            place = meter.place + bucket
-            row[place] = row[place] + upto - below & _MAX
-            below = upto
-        place = meter.place + meters.BUCKETS
-        row[place] = row[place] + round(sum(noted) * meter.scale) & _MAX
+        numbers = *bucketed(noted, meter.bounds), round(sum(noted) * meter.scale)
+        for place, number in enumerate(numbers, meter.place):
+            self._row[place] = self._row[place] + number & _MAX
 
     def total(self) -> tuple[list[int], int]:
         """Return the row that all processes make together, and how many of them live."""

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import msgspec
 
+from ._cursors import COUNTS
 from ._lists import published_ms
 from ._snapshot import Row, Snapshot
 
 # ``next_seq`` has no row (see Cursor), so it is pending if the lane goes on from there; the
 # block that holds it says since when. What waits for a time is in the cursor's due time.
 # -1: there is a block that does not say.
-_SUBSCRIBERS = """
-    SELECT subscriber.id, topic.name, subscriber.name,
-        coalesce(sum(end_seq - coalesce(next_seq + ahead - waiting, 0)), 0),
-        coalesce(sum(waiting), 0), coalesce(sum(leased), 0), coalesce(sum(dead), 0),
+_SUBSCRIBERS = f"""
+    SELECT subscriber.id, topic.name, subscriber.name, {COUNTS},
         min(CASE WHEN end_seq > coalesce(next_seq, 0) THEN coalesce((
             SELECT created_ms FROM block
             WHERE block.topic_id = lane.topic_id AND block.priority = lane.priority

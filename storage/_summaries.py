@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from . import limits
+from ._cursors import COUNTS
 from ._errors import SubscriberNotFound, ValidationError
 from ._lists import published_ms
 from ._snapshot import Row, Snapshot
@@ -20,10 +21,8 @@ from ._topology import SUBSCRIBER, TOPIC, Topic
 
 T = TypeVar("T")
 
-_TALLY = """
-    coalesce(sum(end_seq - coalesce(next_seq + ahead - waiting, 0)), 0) AS pending,
-    coalesce(sum(waiting), 0) AS waiting, coalesce(sum(leased), 0) AS leased,
-    coalesce(sum(dead), 0) AS dead, coalesce(sum(end_seq - coalesce(start_seq, 0)), 0) AS taken
+_TALLY = f"""
+    {COUNTS}, coalesce(sum(end_seq - coalesce(start_seq, 0)), 0) AS taken
     FROM subscriber LEFT JOIN lane USING (topic_id)
     LEFT JOIN cursor ON subscriber_id = subscriber.id AND cursor.priority = lane.priority
     WHERE subscriber.deleted_ms IS NULL"""

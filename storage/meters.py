@@ -131,9 +131,6 @@ PARKED_POLLS = _meter("parked_polls")
 PERSISTENCE_LAG = _meter("persistence_lag_seconds")
 GAUGES = (PENDING_MESSAGES, PENDING_BYTES, PARKED_POLLS, PERSISTENCE_LAG)
 
-#: Counted for each call, and put into the row twice a second.
-COUNTED_SOON = (ADMITTED, PUBLISH_REFUSED)
-
 #: How many numbers a row has.
 ROW = 384
 LAYOUT = zlib.crc32(repr(METERS).encode())

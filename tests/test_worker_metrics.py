@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from blockqueue import BlockQueue, Cancel, Job, RetryAfter, Subscriber, Worker, WorkerGroup
-from blockqueue.api._metrics_port import MetricsPort
+from blockqueue.api._metrics_port import metrics_port
 from blockqueue.worker._stats import Durations
 
 from .embedded_helpers import WAIT_S, eventually
@@ -309,7 +309,7 @@ def test_a_bug_in_a_scrape_is_logged_and_a_scraper_that_has_gone_is_not(
             raise errors.pop(0)
         return "all is well"
 
-    with MetricsPort(port, text):
+    with metrics_port(port, text):
         for _ in range(2):
             with pytest.raises(http.client.HTTPException):
                 scrape(port)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import threading
-from bisect import bisect_right
-from itertools import accumulate
 
 import msgspec
 
 from blockqueue.api._samples import Timing
+from blockqueue.storage import bucketed
 
 #: How a handler can end: it returned, it raised, it raised ``Cancel``.
 RESULTS = ("ok", "error", "cancel_requested")
@@ -90,17 +88,12 @@ class Durations:
 
     def _timing(self, result: str) -> Timing:
         self._sort(result)
-        *below, count = accumulate(self._rows[result])
-        return Timing(count, self._totals_s[result], dict(zip(_BOUNDS_S, below, strict=True)))
+        return Timing.of(_BOUNDS_S, self._rows[result], self._totals_s[result])
 
     def _sort(self, result: str) -> None:
-        noted, row = self._noted[result], self._rows[result]
+        noted = self._noted[result]
         batch = noted[:]
         del noted[: len(batch)]  # more may have come meanwhile
-        batch.sort()
-        below = 0
-        for bucket, bound in enumerate((*_BOUNDS_S, math.inf)):
-            upto = bisect_right(batch, bound)
-            row[bucket] += upto - below
-            below = upto
+        pairs = zip(self._rows[result], bucketed(batch, _BOUNDS_S), strict=True)
+        self._rows[result] = [count + more for count, more in pairs]
         self._totals_s[result] += sum(batch)

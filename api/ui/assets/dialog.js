@@ -7,7 +7,7 @@ let numbers = 0;
 /**
  * Ask, and do something with the answer.
  *
- * `fields`: `{name, label, kind, hint, value, required, options, …}`, each a row of the form.
+ * `fields`: `{name, label, kind, hint, value, required, …}`, each a row of the form.
  * `submit(values, dialog)` may fail: its error is shown, and the dialog stays. What takes long
  * looks whether the dialog is still open.
  */
@@ -53,18 +53,16 @@ export function openDialog({ title, text, fields = [], action, danger = false, s
   draw();
   document.body.append(dialog);
   dialog.showModal();
-  dialog.querySelector("input, textarea, select, button.danger")?.focus();
+  dialog.querySelector("input, textarea, button.danger")?.focus();
 }
 
-function row({ name, label, kind = "text", hint, options, ...others }, id) {
+function row({ name, label, kind = "text", hint, ...others }, id) {
   const about = `${id}-${name}`;
   const props = { id: about, name, "aria-describedby": hint && `${about}-hint`, ...others };
-  let input;
-  if (kind === "textarea") input = h("textarea", { rows: 5, spellcheck: "false", ...props });
-  else if (kind === "select") {
-    const listed = options.map(([value, text]) => h("option", { value }, text));
-    input = h("select", props, listed);
-  } else input = h("input", { type: kind, autocomplete: "off", spellcheck: "false", ...props });
+  const input =
+    kind === "textarea"
+      ? h("textarea", { rows: 5, spellcheck: "false", ...props })
+      : h("input", { type: kind, autocomplete: "off", spellcheck: "false", ...props });
   return h(
     "div",
     { class: "field" },

@@ -39,10 +39,10 @@ function tile(label, shown, drawn, more) {
   );
 }
 
-function counter(key, label, member, value, kind) {
+function counter(key, label, member, value, kind, more) {
   const drawn = chart(label, [{ kind, points: values(key, member) }]);
   const shown = h("span", { class: value ? kind : "zero", title: number(value) }, compact(value));
-  return tile(label, shown, drawn);
+  return tile(label, shown, drawn, more);
 }
 
 /** The counters of something with their last minutes; `key` names its history. */
@@ -54,12 +54,10 @@ export function tiles(key, total, oldest, now) {
     { kind: "done", points: done },
   ];
   const old = oldest !== undefined && h("small", null, "oldest: ", age(oldest, now));
-  const waiting = counter(key, "Waiting", "pending", total.pending, "pending");
-  waiting.children.push(old || null);
   return h(
     "div",
     { class: "tiles" },
-    waiting,
+    counter(key, "Waiting", "pending", total.pending, "pending", old),
     counter(key, "Of these, delayed", "waiting", total.waiting, "waiting"),
     counter(key, "In flight", "leased", total.leased, "leased"),
     counter(key, "Dead letters", "dead", total.dead, "dead"),
@@ -183,6 +181,39 @@ export class List {
           "Next",
         ),
       ],
+    );
+  }
+}
+
+/** A list that is read page by page from where the one before has ended. */
+export class Pages {
+  #cursors = [""];
+
+  constructor(changed) {
+    this.changed = changed;
+  }
+
+  /** Where the page that is shown begins. */
+  get cursor() {
+    return this.#cursors.at(-1);
+  }
+
+  /** `words(page)` says what is shown; nothing is needed where one page has it all. */
+  pager(next, what, words = (page) => `Page ${page}`) {
+    const page = this.#cursors.length;
+    if (page === 1 && !next) return null;
+    const go = (change) => () => {
+      change();
+      this.changed();
+    };
+    const back = go(() => this.#cursors.pop());
+    const on = go(() => this.#cursors.push(next));
+    return h(
+      "nav",
+      { class: "pager", "aria-label": `Pages of ${what}` },
+      h("span", null, words(page)),
+      h("button", { type: "button", disabled: page === 1, onclick: back }, "Previous"),
+      h("button", { type: "button", disabled: !next, onclick: on }, "Next"),
     );
   }
 }

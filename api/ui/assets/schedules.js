@@ -6,12 +6,11 @@ import { openDialog } from "./dialog.js";
 import { messageLink, topicLink } from "./links.js";
 import { time } from "./format.js";
 import { notice } from "./notices.js";
-import { badge, button, head, loading, mark, moment, name, table } from "./parts.js";
+import { badge, button, head, loading, mark, moment, name, Pages, table } from "./parts.js";
 import { preview } from "./subscriber.js";
 import { topicTabs, topicTitle, tried } from "./topic.js";
 
 export class Schedules {
-  #cursors = [""];
   #open = new Set();
 
   constructor(app, topic) {
@@ -20,10 +19,11 @@ export class Schedules {
     this.title = `Schedules of ${topic}`;
     this.crumbs = [[topic, topicLink(topic)], ["Schedules"]];
     this.base = path`/v1/topics/${topic}/schedules`;
+    this.pages = new Pages(() => app.refresh());
   }
 
   get path() {
-    const asked = { limit: 50, cursor: this.#cursors.at(-1), open: [...this.#open].join(",") };
+    const asked = { limit: 50, cursor: this.pages.cursor, open: [...this.#open].join(",") };
     return path`/ui/api/topics/${this.topic}/schedules` + query(asked);
   }
 
@@ -37,7 +37,6 @@ export class Schedules {
     ];
     const empty =
       "No schedules. One publishes its message again and again, as a cron expression says.";
-    const page = this.#cursors.length;
     return [
       topicTitle(this.app, this.topic, data?.topic_paused),
       topicTabs(this.topic, "schedules"),
@@ -54,37 +53,8 @@ export class Schedules {
             empty,
           )
         : loading(),
-      data &&
-        (page > 1 || data.next_cursor) &&
-        h(
-          "nav",
-          { class: "pager", "aria-label": "Pages of schedules" },
-          h("span", null, `Page ${page}`),
-          h(
-            "button",
-            {
-              type: "button",
-              disabled: page === 1,
-              onclick: () => this.#turn(() => this.#cursors.pop()),
-            },
-            "Previous",
-          ),
-          h(
-            "button",
-            {
-              type: "button",
-              disabled: !data.next_cursor,
-              onclick: () => this.#turn(() => this.#cursors.push(data.next_cursor)),
-            },
-            "Next",
-          ),
-        ),
+      data && this.pages.pager(data.next_cursor, "schedules"),
     ];
-  }
-
-  #turn(change) {
-    change();
-    this.app.refresh();
   }
 
   #row(each, now) {

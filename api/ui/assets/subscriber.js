@@ -8,15 +8,25 @@ import { deadLink, messageLink, subscriberLink, topicLink } from "./links.js";
 import { notice } from "./notices.js";
 import { number } from "./format.js";
 import { optionWords } from "./options.js";
-import { badge, button, head, loading, mark, moment, name, table, tabs, tiles } from "./parts.js";
+import {
+  badge,
+  button,
+  head,
+  loading,
+  mark,
+  moment,
+  name,
+  Pages,
+  table,
+  tabs,
+  tiles,
+} from "./parts.js";
 import { tried } from "./topic.js";
 
 const LIMIT = 50;
 const REPLAY_LIMIT = 1_000;
 
 export class Subscriber {
-  #cursors = [""];
-
   constructor(app, topic, subscriber, dead) {
     this.app = app;
     this.topic = topic;
@@ -25,11 +35,12 @@ export class Subscriber {
     this.title = `${subscriber} of ${topic}`;
     this.crumbs = [[topic, topicLink(topic)], [subscriber]];
     this.base = path`/v1/topics/${topic}/subscribers/${subscriber}`;
+    this.pages = new Pages(() => app.refresh());
     this.key = `subscriber ${subscriber} of ${topic}`;
   }
 
   get path() {
-    return this.#listed(this.#cursors.at(-1), LIMIT);
+    return this.#listed(this.pages.cursor, LIMIT);
   }
 
   #listed(cursor, limit) {
@@ -166,31 +177,9 @@ export class Subscriber {
   }
 
   #pager({ items, next_cursor: next }) {
-    const page = this.#cursors.length;
-    if (page === 1 && !next) return null;
-    const go = (change) => () => {
-      change();
-      this.app.refresh();
-    };
-    return h(
-      "nav",
-      { class: "pager", "aria-label": "Pages of messages" },
-      h(
-        "span",
-        null,
-        items.length ? `Page ${page}, the newest first` : `Page ${page} has nothing any more`,
-      ),
-      h(
-        "button",
-        { type: "button", disabled: page === 1, onclick: go(() => this.#cursors.pop()) },
-        "Previous",
-      ),
-      h(
-        "button",
-        { type: "button", disabled: !next, onclick: go(() => this.#cursors.push(next)) },
-        "Next",
-      ),
-    );
+    const words = (page) =>
+      items.length ? `Page ${page}, the newest first` : `Page ${page} has nothing any more`;
+    return this.pages.pager(next, "messages", words);
   }
 
   #ack(each) {
